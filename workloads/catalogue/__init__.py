@@ -1,0 +1,1 @@
+"""Data products: what they are, where their replicas lie, who may use them for what, and what they cost."""

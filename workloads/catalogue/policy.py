@@ -1,0 +1,179 @@
+"""May this job use this data at this place? One pure judgement over licences, purposes and residency.
+
+For every input the tenant needs one licence that is neither revoked nor expired, names the job's purpose
+and covers the cluster's jurisdiction; a product classified `public` needs none. The product's own terms
+(purposes, jurisdictions) hold for everybody, public or not, and the job's own placement rules come last. A
+refusal names the rule, says in plain words what is missing and who can change it. Where several licences
+exist the one that came furthest is reported, because it needs the smallest change.
+
+A jurisdiction covers itself and its subdivisions: CN covers CN-SH, and CN-SH does not cover CN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum, StrEnum
+
+from workloads.catalogue.licence import Licence
+from workloads.catalogue.product import Product
+from workloads.spec import JobSpec
+
+
+class Rule(StrEnum):
+    """What may stand against a job, in the order in which refusals are given."""
+
+    LICENCE_MISSING = "licence_missing"
+    LICENCE_EXPIRED = "licence_expired"
+    LICENCE_PURPOSE = "licence_purpose"
+    LICENCE_JURISDICTION = "licence_jurisdiction"
+    PRODUCT_PURPOSE = "product_purpose"
+    PRODUCT_JURISDICTION = "product_jurisdiction"
+    JOB_JURISDICTION = "job_jurisdiction"
+    JOB_CLUSTER = "job_cluster"
+
+
+PLACE_INDEPENDENT = frozenset({Rule.LICENCE_MISSING, Rule.LICENCE_EXPIRED, Rule.LICENCE_PURPOSE, Rule.PRODUCT_PURPOSE})
+_ORDER = {rule: position for position, rule in enumerate(Rule)}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One rule that forbids the job. `product` is None for the job's own placement rules."""
+
+    rule: Rule
+    product: str | None
+    message: str
+    remedy: str
+
+
+class _Reached(IntEnum):
+    """How far a licence carries a job: the first check that it fails."""
+
+    EXPIRED = 1
+    PURPOSE = 2
+    JURISDICTION = 3
+    ALLOWED = 4
+
+
+Inputs = Sequence[tuple[Product, Sequence[Licence]]]
+
+
+def judge(spec: JobSpec, inputs: Inputs, *, cluster: str, jurisdiction: str, now: float) -> tuple[Refusal, ...]:
+    """Everything that forbids the job at a cluster in a jurisdiction; empty when it is allowed.
+
+    `now` in seconds since the epoch. Licences of other tenants and products are left out of account. One
+    refusal per rule and product, ordered by rule, then by product.
+    """
+    refusals: list[Refusal] = []
+    for product, licences in _distinct(inputs):
+        refusals.extend(_licence_refusals(spec, product, licences, jurisdiction, now))
+        refusals.extend(_purpose_refusals(spec, product))
+        if not covers(product.jurisdictions, jurisdiction):
+            refusals.append(_product_jurisdiction(product, jurisdiction))
+    refusals.extend(_job_refusals(spec, cluster, jurisdiction))
+    return _ordered(refusals)
+
+
+def place_independent(spec: JobSpec, inputs: Inputs, *, now: float) -> tuple[Refusal, ...]:
+    """The refusals that `judge` gives at every cluster, wherever it lies: rights that no placement can mend."""
+    refusals: list[Refusal] = []
+    for product, licences in _distinct(inputs):
+        refusals.extend(_licence_refusals(spec, product, licences, None, now))
+        refusals.extend(_purpose_refusals(spec, product))
+    return _ordered(refusals)
+
+
+def covers(entries: Iterable[str], jurisdiction: str) -> bool:
+    """Whether a list of jurisdictions (empty: no limit) admits one; an entry covers its subdivisions."""
+    listed = tuple(entries)
+    return not listed or any(jurisdiction == entry or jurisdiction.startswith(f"{entry}-") for entry in listed)
+
+
+def _distinct(inputs: Inputs) -> list[tuple[Product, Sequence[Licence]]]:
+    """Each product once: two versions of a product are under the same terms."""
+    by_name: dict[str, tuple[Product, list[Licence]]] = {}
+    for product, licences in inputs:
+        by_name.setdefault(product.name, (product, []))[1].extend(licences)
+    return list(by_name.values())
+
+
+def _ordered(refusals: Iterable[Refusal]) -> tuple[Refusal, ...]:
+    return tuple(sorted(refusals, key=lambda refusal: (_ORDER[refusal.rule], refusal.product or "")))
+
+
+def _licence_refusals(spec: JobSpec, product: Product, licences: Sequence[Licence], jurisdiction: str | None, now: float) -> list[Refusal]:
+    if product.classification == "public":
+        return []
+    own = [licence for licence in licences if licence.tenant == spec.tenant and licence.product == product.name and not licence.revoked]
+    if not own:
+        return [Refusal(
+            Rule.LICENCE_MISSING, product.name, f"tenant {spec.tenant} has no licence for {product.name}",
+            f"ask owner {product.owner} to grant {spec.tenant} a licence for purpose {spec.purpose!r}",
+        )]  # fmt: skip
+    reached = [_reach(licence, spec.purpose, jurisdiction, now) for licence in own]
+    furthest = max(reached)
+    if furthest is _Reached.ALLOWED:
+        return []
+    closest = [licence for licence, how_far in zip(own, reached, strict=True) if how_far is furthest]
+    return [_licence_refusal(furthest, spec, product, closest, jurisdiction or "")]
+
+
+def _reach(licence: Licence, purpose: str, jurisdiction: str | None, now: float) -> _Reached:
+    """The first check that a licence fails; without a jurisdiction any place counts as covered."""
+    if licence.expires_at is not None and licence.expires_at.timestamp() <= now:
+        return _Reached.EXPIRED
+    if purpose not in licence.purposes:
+        return _Reached.PURPOSE
+    if jurisdiction is not None and not covers(licence.jurisdictions, jurisdiction):
+        return _Reached.JURISDICTION
+    return _Reached.ALLOWED
+
+
+def _licence_refusal(failed: _Reached, spec: JobSpec, product: Product, closest: Sequence[Licence], jurisdiction: str) -> Refusal:
+    licence, ask = f"licence for {product.name}", f"ask owner {product.owner}"
+    if failed is _Reached.EXPIRED:
+        ended = max(licence.expires_at for licence in closest if licence.expires_at is not None)
+        return Refusal(Rule.LICENCE_EXPIRED, product.name, f"{licence} expired on {_day(ended)}", f"{ask} to renew it for {spec.tenant}")
+    if failed is _Reached.PURPOSE:
+        has = _listed(purpose for item in closest for purpose in item.purposes)
+        message = f"{licence} lacks purpose {spec.purpose!r} (has: {has})"
+        return Refusal(Rule.LICENCE_PURPOSE, product.name, message, f"{ask} to grant purpose {spec.purpose!r}")
+    has = _listed(place for item in closest for place in item.jurisdictions)
+    message = f"{licence} does not cover {jurisdiction} (covers: {has})"
+    remedy = f"run where it covers, or {ask} to grant jurisdiction {jurisdiction}"
+    return Refusal(Rule.LICENCE_JURISDICTION, product.name, message, remedy)
+
+
+def _purpose_refusals(spec: JobSpec, product: Product) -> list[Refusal]:
+    if not product.purposes or spec.purpose in product.purposes:
+        return []
+    message = f"{product.name} may not be used for purpose {spec.purpose!r} (permits: {_listed(product.purposes)})"
+    remedy = f"submit for a permitted purpose, or ask owner {product.owner} to permit {spec.purpose!r}"
+    return [Refusal(Rule.PRODUCT_PURPOSE, product.name, message, remedy)]
+
+
+def _product_jurisdiction(product: Product, jurisdiction: str) -> Refusal:
+    message = f"{product.name} may not be processed in {jurisdiction} (permits: {_listed(product.jurisdictions)})"
+    remedy = f"run at a cluster in {_listed(product.jurisdictions)}, or ask owner {product.owner} to permit {jurisdiction}"
+    return Refusal(Rule.PRODUCT_JURISDICTION, product.name, message, remedy)
+
+
+def _job_refusals(spec: JobSpec, cluster: str, jurisdiction: str) -> list[Refusal]:
+    rules, refusals = spec.placement, []
+    if not covers(rules.jurisdictions, jurisdiction):
+        message = f"the job is limited to {_listed(rules.jurisdictions)}, cluster {cluster} is in {jurisdiction}"
+        refusals.append(Refusal(Rule.JOB_JURISDICTION, None, message, f"add {jurisdiction} to placement.jurisdictions"))
+    if rules.clusters and cluster not in rules.clusters:
+        message = f"the job is limited to clusters {_listed(rules.clusters)}, not {cluster}"
+        refusals.append(Refusal(Rule.JOB_CLUSTER, None, message, f"add {cluster} to placement.clusters"))
+    return refusals
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(set(names)))
+
+
+def _day(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,349 @@
+"""Prices, quotes and receipts: what a run may cost at most before it starts, and what it did cost.
+
+A quote is the ceiling at the job's max_runtime, line by line: processor, memory and accelerator time at the
+cluster's prices, the use of the data at its owner's prices, and bringing in what does not lie there. A
+receipt repeats the lines for what was used. No line of a receipt exceeds its line in the quote, so neither
+does the total. A cluster may ask for another part of its prices at some hours (`tariffs`); then hours count as what they
+are charged for. Everything is Decimal: an amount is its quantity times its unit price, rounded half up to
+1/10000 of the currency, and a total is the sum of its lines; anybody can add a receipt up again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
+
+from workloads.catalogue.product import Product, ProductVersion
+from workloads.catalogue.tariffs import HoursAt, Tariffs, Weighed, weigh
+from workloads.engines import EngineChoice
+from workloads.errors import CurrencyMismatchError
+from workloads.resources import EXACT, GIB, MONEY_QUANTUM, ComputedMoney, Money, MoneyAmount, Resources, format_memory
+from workloads.spec import Moment, Name, Purpose, refuse
+
+Item = Literal["cpu", "memory", "accelerator", "data-run", "data-gib", "transfer"]
+
+_QUANTITY_QUANTUM = Decimal("1e-12")
+_SECONDS_PER_HOUR = Decimal(3600)
+_ZERO = Decimal(0)
+
+
+def _read_quantity(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return Decimal(value)
+    except InvalidOperation as error:
+        raise ValueError(f"{value!r} is not a decimal number") from error
+
+
+Quantity = Annotated[
+    Decimal, BeforeValidator(_read_quantity), Field(ge=0, allow_inf_nan=False),
+    PlainSerializer(lambda value: f"{value:f}", return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["0.166666666667"], "description": "an exact decimal number"}),
+]  # fmt: skip
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Prices(_Frozen):
+    """What the operator charges. All amounts of one cluster are in one currency."""
+
+    cpu_hour: MoneyAmount
+    memory_gib_hour: MoneyAmount
+    accelerator_hour: dict[str, MoneyAmount] = Field(
+        default={}, description="accelerator model → price of one for an hour; a model that is not listed is not charged"
+    )
+    transfer_gib: MoneyAmount = Field(description="price of a GiB brought in from another cluster")
+    tariffs: Tariffs | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="hours at which cores, memory and accelerators cost another part"
+    )
+
+    @model_validator(mode="after")
+    def _one_currency(self) -> Self:
+        named: dict[tuple[str | int, ...], Money] = {("memory_gib_hour",): self.memory_gib_hour, ("transfer_gib",): self.transfer_gib}
+        named |= {("accelerator_hour", model): price for model, price in self.accelerator_hour.items()}
+        refuse("Prices", (
+            (path, f"is in {price.currency}, cpu_hour in {self.currency}; give all prices in one currency")
+            for path, price in named.items() if price.currency != self.currency
+        ))  # fmt: skip
+        return self
+
+    @property
+    def currency(self) -> str:
+        """The currency of every price here."""
+        return self.cpu_hour.currency
+
+
+class QuoteLine(_Frozen):
+    """One position. `detail` tells lines of one item apart: the size of the gang, the accelerator, the product version."""
+
+    item: Item
+    detail: str
+    quantity: Quantity
+    unit: str
+    unit_price: MoneyAmount
+    amount: ComputedMoney
+
+
+class _Itemised(_Frozen):
+    lines: tuple[QuoteLine, ...] = Field(strict=False)
+    total: ComputedMoney
+    hours: tuple[HoursAt, ...] = Field(
+        default=(), strict=False, exclude_if=lambda value: not value,
+        description="where there are tariffs: how many hours of the run are at which factor; hourly quantities are weighed by them",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.total != sum_lines(self.lines, self.total.currency):
+            raise ValueError(f"the lines do not add up to the total of {self.total}")
+        return self
+
+
+class Quote(_Itemised):
+    """The most that a run can cost at a cluster that starts when it was quoted for: all its lines at max_runtime."""
+
+    cluster: Name
+    currency: str
+    tariffs: Tariffs | None = Field(default=None, exclude_if=lambda value: value is None, description="the tariffs that it was made by")
+
+    @model_validator(mode="after")
+    def _in_its_currency(self) -> Self:
+        if self.total.currency != self.currency:
+            raise ValueError(f"the total is in {self.total.currency}, the quote in {self.currency}")
+        return self
+
+
+class Receipt(_Itemised):
+    """What a job did cost, never more than `quote_total`. `wall_s` is the time charged for, in seconds.
+
+    `carbon_g` is an estimate, from declared or published power at its greatest and the declared intensity of the hours that it ran in.
+    """
+
+    job_id: str
+    run_id: str
+    tenant: Name
+    purpose: Purpose
+    cluster: Name
+    quote_total: ComputedMoney
+    wall_s: float = Field(ge=0)
+    issued_at: Moment
+    engine: EngineChoice | None = Field(default=None, description="of a statement: what ran it, and why, where that was chosen")
+    carbon_g: float | None = Field(default=None, ge=0, description="estimated grams of CO2 of the run; null where a part of it is unknown")
+
+    @model_validator(mode="after")
+    def _within_its_quote(self) -> Self:
+        if self.quote_total.currency != self.total.currency or self.total.amount > self.quote_total.amount:
+            raise ValueError(f"the receipt of {self.total} exceeds the quote of {self.quote_total}")
+        return self
+
+    @classmethod
+    def of(
+        cls,
+        quote: Quote,
+        lines: Sequence[QuoteLine],
+        *,
+        job_id: str,
+        run_id: str,
+        tenant: str,
+        purpose: str,
+        wall_s: float,
+        issued_at: float,
+        hours: tuple[HoursAt, ...] = (),
+        engine: EngineChoice | None = None,
+        carbon_g: float | None = None,
+    ) -> Receipt:
+        """The receipt over settled lines; `issued_at` in seconds since the epoch, `hours` as in `charged_time`."""
+        return cls(
+            job_id=job_id, run_id=run_id, tenant=tenant, purpose=purpose, cluster=quote.cluster, lines=tuple(lines),
+            total=sum_lines(lines, quote.currency), quote_total=quote.total, wall_s=max(wall_s, 0.0),
+            issued_at=datetime.fromtimestamp(issued_at, tz=UTC), hours=hours, engine=engine, carbon_g=carbon_g,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class QuotedInput:
+    """A product version that a run reads, and whether a replica lies at the cluster."""
+
+    product: Product
+    version: ProductVersion
+    local: bool
+
+
+@dataclass(frozen=True)
+class _Rate:
+    """A position before time is known: `quantity` is per hour when `hourly`, for the whole run otherwise."""
+
+    item: Item
+    detail: str
+    unit: str
+    unit_price: Money
+    quantity: Decimal
+    hourly: bool = False
+
+
+def quote_run(
+    resources: Resources, inputs: Sequence[QuotedInput], prices: Prices, cluster: str, runtime_s: float, starts_at: float = 0.0
+) -> Quote:  # fmt: skip
+    """The ceiling for a run of `runtime_s` seconds, of an elastic gang with the most workers.
+
+    `starts_at`, in seconds since the epoch, counts where the cluster has tariffs.
+
+    Inputs that name one version twice count once; free data has no line.
+
+    Raises CurrencyMismatchError when a product is priced in another currency than the cluster.
+    """
+    seconds, hours = weigh(prices.tariffs, starts_at, _decimal(runtime_s))
+    lines = tuple(
+        _line(rate, _over(rate, seconds)) for rate in _rates(resources, inputs, prices)
+        if not (rate.item.startswith("data-") and rate.unit_price.amount == 0)
+    )  # fmt: skip
+    return Quote(
+        cluster=cluster, currency=prices.currency, lines=lines, total=sum_lines(lines, prices.currency), hours=hours, tariffs=prices.tariffs
+    )
+
+
+def requoted(quote: Quote, before: Resources, after: Resources) -> Quote:
+    """The ceiling of a run that was quoted for some resources, for others, alike but for the number of workers, at the same prices."""
+    amounts = Prices(cpu_hour=_nothing(quote), memory_gib_hour=_nothing(quote), transfer_gib=_nothing(quote))
+    was, now = ({rate.item: rate for rate in _compute_rates(resources, amounts)} for resources in (before, after))
+    lines = tuple(
+        _priced(line.item, now[line.item].detail, _times(line.quantity, was[line.item], now[line.item]), line.unit, line.unit_price)
+        if line.item in was else line
+        for line in quote.lines
+    )  # fmt: skip
+    return quote.model_copy(update={"lines": lines, "total": sum_lines(lines, quote.currency)})
+
+
+def _nothing(quote: Quote) -> Money:
+    return Money(amount=_ZERO, currency=quote.currency)
+
+
+def _times(quantity: Decimal, was: _Rate, now: _Rate) -> Decimal:
+    """A quantity of the same time for another amount each hour, to 12 places."""
+    return EXACT.quantize(EXACT.divide(EXACT.multiply(quantity, now.quantity), was.quantity), _QUANTITY_QUANTUM)
+
+
+def settle_run(
+    quote: Quote, resources: Resources, inputs: Sequence[QuotedInput], prices: Prices, wall_s: float, *,
+    started_at: float = 0.0, delivered: bool = True, transferred: bool = True, seconds: Decimal | None = None,
+) -> tuple[QuoteLine, ...]:  # fmt: skip
+    """The lines that a run of `wall_s` seconds from `started_at` on is charged, each at most its quoted line.
+
+    `delivered`: the result was handed over, so the use of the data is charged. `transferred`: inputs were
+    brought in. `inputs` and `prices` are today's: a price that fell since the quote counts, one that rose
+    does not, and neither does one in another currency. So do tariffs. `seconds` is the charged time, where that is not the run's.
+    """
+    today = {(rate.item, rate.detail): rate for rate in _comparable_rates(quote, resources, inputs, prices)}
+    seconds = charged_time(quote, prices, wall_s, started_at).seconds if seconds is None else seconds
+    settled = []
+    for line in quote.lines:
+        if (line.item.startswith("data-") and not delivered) or (line.item == "transfer" and not transferred):
+            continue
+        rate = today.get((line.item, line.detail))
+        if rate is None:
+            settled.append(line)
+            continue
+        price = min(line.unit_price, rate.unit_price, key=lambda money: money.amount)
+        settled.append(_priced(line.item, line.detail, min(_over(rate, seconds), line.quantity), line.unit, price))
+    return tuple(settled)
+
+
+def charged_time(quote: Quote, prices: Prices, wall_s: float, started_at: float) -> Weighed:
+    """The time that a run is charged for, by the tariffs of its quote or today's, whichever make it less."""
+    seconds = _decimal(max(wall_s, 0.0))
+    quoted = weigh(quote.tariffs, started_at, seconds)
+    if prices.tariffs == quote.tariffs or prices.currency != quote.currency:
+        return quoted
+    return min(quoted, weigh(prices.tariffs, started_at, seconds), key=lambda weighed: weighed.seconds)
+
+
+def sum_lines(lines: Sequence[QuoteLine], currency: str) -> Money:
+    """The exact sum of the lines' amounts. Raises CurrencyMismatchError when one is in another currency."""
+    total = _ZERO
+    for line in lines:
+        if line.amount.currency != currency:
+            raise CurrencyMismatchError(f"a line of {line.amount} does not belong in a total in {currency}")
+        total = EXACT.add(total, line.amount.amount)
+    return Money(amount=total.quantize(MONEY_QUANTUM, context=EXACT), currency=currency)
+
+
+def _comparable_rates(quote: Quote, resources: Resources, inputs: Sequence[QuotedInput], prices: Prices) -> list[_Rate]:
+    """Today's rates where they can be compared with the quote, else the quoted ones."""
+    try:
+        if prices.currency == quote.currency:
+            return list(_rates(resources, inputs, prices))
+    except CurrencyMismatchError:
+        pass  # a product changed its currency since the quote; the quoted prices hold
+    quoted = {(line.item, line.detail): line.unit_price for line in quote.lines}
+    hourly = _compute_rates(resources, prices)
+    return [
+        _Rate(rate.item, rate.detail, rate.unit, quoted[rate.item, rate.detail], rate.quantity, hourly=True)
+        for rate in hourly if (rate.item, rate.detail) in quoted
+    ]  # fmt: skip
+
+
+def _rates(resources: Resources, inputs: Sequence[QuotedInput], prices: Prices) -> Iterator[_Rate]:
+    yield from _compute_rates(resources, prices)
+    distinct = {quoted.version.ref: quoted for quoted in inputs}
+    for quoted in distinct.values():
+        yield from _data_rates(quoted, prices.currency)
+    for ref, quoted in distinct.items():
+        if not quoted.local:
+            yield _Rate("transfer", ref, "GiB", prices.transfer_gib, _gib(quoted.version.size_bytes))
+
+
+def _compute_rates(resources: Resources, prices: Prices) -> Iterator[_Rate]:
+    workers = resources.most
+    gang = f", {workers} workers" if workers > 1 else ""
+    cores = _decimal(resources.cpu)
+    yield _Rate("cpu", f"{resources.cpu:g} cores{gang}", "core-hour", prices.cpu_hour, cores * workers, hourly=True)
+    memory = _gib(resources.memory * workers)
+    yield _Rate("memory", f"{format_memory(resources.memory)}{gang}", "GiB-hour", prices.memory_gib_hour, memory, hourly=True)
+    if resources.accelerator is not None:
+        model, amount = resources.accelerator.choices[0].model, resources.accelerator.amount
+        price = prices.accelerator_hour.get(model, Money(amount=_ZERO, currency=prices.currency))
+        yield _Rate("accelerator", f"{amount:g} {model}{gang}", "accelerator-hour", price, _decimal(amount) * workers, hourly=True)
+
+
+def _data_rates(quoted: QuotedInput, currency: str) -> Iterator[_Rate]:
+    terms, ref = quoted.product.price, quoted.version.ref
+    for price in (terms.per_run, terms.per_gib):
+        if price is not None and price.currency != currency:
+            raise CurrencyMismatchError(f"{quoted.product.name} is priced in {price.currency}, the cluster charges {currency}")
+    free = Money(amount=_ZERO, currency=currency)
+    yield _Rate("data-run", ref, "run", terms.per_run or free, Decimal(1))
+    yield _Rate("data-gib", ref, "GiB", terms.per_gib or free, _gib(quoted.version.size_bytes))
+
+
+def _over(rate: _Rate, seconds: Decimal) -> Decimal:
+    """The quantity for a run of this length, to 12 places."""
+    quantity = EXACT.divide(EXACT.multiply(rate.quantity, seconds), _SECONDS_PER_HOUR) if rate.hourly else rate.quantity
+    return EXACT.quantize(quantity, _QUANTITY_QUANTUM)
+
+
+def _line(rate: _Rate, quantity: Decimal) -> QuoteLine:
+    return _priced(rate.item, rate.detail, quantity, rate.unit, rate.unit_price)
+
+
+def _priced(item: Item, detail: str, quantity: Decimal, unit: str, price: Money) -> QuoteLine:
+    amount = EXACT.quantize(EXACT.multiply(quantity, price.amount), MONEY_QUANTUM)
+    shown = quantity.normalize(EXACT)
+    return QuoteLine(
+        item=item, detail=detail, quantity=shown, unit=unit, unit_price=price, amount=Money(amount=amount, currency=price.currency)
+    )
+
+
+def _gib(size_bytes: int) -> Decimal:
+    return EXACT.divide(Decimal(size_bytes), Decimal(GIB))
+
+
+def _decimal(value: float) -> Decimal:
+    return Decimal(repr(float(value)))

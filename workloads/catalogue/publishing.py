@@ -1,0 +1,92 @@
+"""What a data file holds: read once when a version is published, and promised from then on.
+
+The whole file is read, not its header: every value of every column is decoded, so a truncated or broken
+file is refused at publication and not in the middle of somebody's run. Parquet is read twice, by the two readers
+that runs have: DuckDB (SQL) and Arrow (scripts), which also proves the pages' checksums where a file has them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from workloads.catalogue.locations import Measure, local_path, read_through, shown, suffix
+from workloads.catalogue.product import Column, Format
+from workloads.catalogue.tables import confined_connection, plain_message, scan
+from workloads.errors import DataError
+
+_MEMORY = "1GiB"
+_BATCH_ROWS = 4096
+_DELIMITERS = ",;|\t"
+
+
+@dataclass(frozen=True)
+class Described:
+    """A file's facts. `columns` in the file's order, with DuckDB's types; `rows` without a CSV file's header."""
+
+    format: Format
+    size_bytes: int
+    rows: int
+    sha256: str
+    columns: tuple[Column, ...]
+
+
+def describe(uri: str, format: Format) -> Described:
+    """Read the file at `uri` through. A file elsewhere is copied to a temporary folder for that.
+
+    Raises DataUnavailableError when it cannot be read, DataError when it is broken, empty or of another format.
+    """
+    with tempfile.TemporaryDirectory(prefix="cpn-describe-") as folder:
+        path = local_path(uri)
+        if path is not None:
+            found = read_through(uri)
+        else:
+            path = Path(folder) / f"data{suffix(uri)}"
+            with path.open("wb") as target:
+                found = read_through(uri, target=target)
+        return _described(uri, path, format, found, Path(folder))
+
+
+def _described(uri: str, path: Path, format: Format, found: Measure, folder: Path) -> Described:
+    import duckdb
+
+    if found.size_bytes == 0:
+        raise DataError(f"{shown(uri)} is empty")
+    hidden = [(str(path), shown(uri))]
+    connection = confined_connection([path], {"memory_limit": _MEMORY, "threads": "1", "temp_directory": str(folder / "spill")})
+    try:
+        table = scan(connection, format, path)
+        relation = connection.sql(f"FROM {table}")
+        columns = tuple(Column(name=name, type=str(type_)) for name, type_ in zip(relation.columns, relation.types, strict=True))
+        _check_columns(uri, format, columns)
+        # A count of a column is answered without its values; a hash of them cannot be.
+        counts = connection.execute(f"SELECT count(*), bit_xor(hash(COLUMNS(*))) FROM {table}").fetchall()
+    except duckdb.Error as error:
+        raise DataError(f"{shown(uri)} cannot be read as {format}: {plain_message(error, hidden)}") from error
+    finally:
+        connection.close()
+    if format == "parquet":
+        _read_by_arrow(uri, path)
+    return Described(format=format, size_bytes=found.size_bytes, rows=int(counts[0][0]), sha256=found.sha256, columns=columns)
+
+
+def _read_by_arrow(uri: str, path: Path) -> None:
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as parquet  # type: ignore[import-untyped]
+
+    try:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            for _ in file.iter_batches(_BATCH_ROWS):
+                pass
+    except pa.ArrowNotImplementedError:
+        return  # a type that Arrow has no reader for; DuckDB has read it
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{shown(uri)} cannot be read as parquet: {plain_message(error, [(str(path), shown(uri))])}") from error
+
+
+def _check_columns(uri: str, format: Format, columns: tuple[Column, ...]) -> None:
+    if not columns:
+        raise DataError(f"{shown(uri)} has no columns")
+    if format == "csv" and len(columns) == 1 and any(mark in columns[0].name for mark in _DELIMITERS):
+        raise DataError(f"{shown(uri)}: its lines have different numbers of fields; is it cut off, or no CSV file?")

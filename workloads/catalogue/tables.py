@@ -1,0 +1,100 @@
+"""How a data file is read as a table: one way for publishing and for running, so that both see the same columns.
+
+The shape of a CSV file (delimiter, quoting, header, types) is found once over the whole file, never over a
+sample, and then fixed: a value far down that does not fit a guessed type would end a run that was planned
+well. Parquet carries its types. DuckDB reads both, confined to the files it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workloads.catalogue.product import Format
+
+if TYPE_CHECKING:
+    import duckdb
+
+_CLOSED = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+    "allow_extension_repositories": "forbidden",
+    "allow_persistent_secrets": "false",
+    "python_enable_replacements": "false",
+}
+_NONE = "(empty)"  # DuckDB's word for a delimiter, quote or escape that a file does not use
+
+
+def confined_connection(paths: Sequence[Path], settings: Mapping[str, str]) -> duckdb.DuckDBPyConnection:
+    """A fresh in-memory DuckDB that reads exactly these files (see `confine`)."""
+    connection = open_connection()
+    confine(connection, paths, settings)
+    return connection
+
+
+def open_connection() -> duckdb.DuckDBPyConnection:
+    """A fresh in-memory DuckDB without extensions, still to be confined. To make one takes several times as long as a small statement."""
+    import duckdb
+
+    return duckdb.connect(config={**_CLOSED})
+
+
+def confine(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], settings: Mapping[str, str]) -> None:
+    """Let a fresh connection read exactly these files: no network, no variables of this process.
+
+    Time zone UTC, so that a result does not depend on the machine; and no setting can be changed any more.
+    """
+    allowed = ", ".join(literal(str(path)) for path in paths)
+    given = "".join(f"SET {name} = {literal(value)}; " for name, value in settings.items())
+    connection.execute(
+        f"{given}SET allowed_paths = [{allowed}]; SET enable_external_access = false; SET TimeZone = 'UTC'; SET lock_configuration = true"
+    )
+
+
+def scan(connection: duckdb.DuckDBPyConnection, format: Format, path: Path) -> str:
+    """The SQL table function that reads a file. A CSV file is read through once for its shape. Raises duckdb.Error."""
+    file = literal(str(path))
+    if format == "parquet":
+        return f"read_parquet({file})"
+    result = connection.execute(f"SELECT * FROM sniff_csv({file}, sample_size = -1)")
+    names = [column[0] for column in result.description or ()]
+    shape = dict(zip(names, result.fetchall()[0], strict=True))
+    columns = ", ".join(f"{literal(column['name'])}: {literal(column['type'])}" for column in shape["Columns"])
+    options = {
+        "auto_detect": "false", "columns": f"{{{columns}}}", "header": str(shape["HasHeader"]).lower(), "skip": str(shape["SkipRows"]),
+        "delim": _text(shape["Delimiter"]), "quote": _text(shape["Quote"]), "escape": _text(shape["Escape"]),
+        "comment": _text(shape["Comment"]), "new_line": _text(shape["NewLineDelimiter"]),
+    }  # fmt: skip
+    for option, found in (("dateformat", shape["DateFormat"]), ("timestampformat", shape["TimestampFormat"])):
+        if found:
+            options[option] = literal(found)
+    return f"read_csv({file}, {', '.join(f'{name} = {value}' for name, value in options.items())})"
+
+
+def identifier(name: str) -> str:
+    """A name quoted for SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text quoted for SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def plain_message(error: Exception, replaced: Iterable[tuple[str, str]] = ()) -> str:
+    """DuckDB's words without their class, advice and excerpt of the statement, and with places of this machine replaced."""
+    text = str(error)
+    for tail in ("\n\nLINE ", "\n\nPossible solutions", "\nPossible Solution", "\nPossible fixes", "\n\nSee also "):
+        text = text.partition(tail)[0]
+    head, separator, rest = text.partition(": ")
+    if separator and head.endswith("Error"):
+        text = rest
+    for found, instead in sorted(replaced, key=lambda pair: -len(pair[0])):
+        text = text.replace(found, instead)
+    return " ".join(text.split())
+
+
+def _text(found: str) -> str:
+    return literal("" if found == _NONE else found)

@@ -1,0 +1,49 @@
+"""Errors of the workloads package.
+
+WorkloadError                     anything wrong with what a user asked to run
+├── UnitError                     a quantity that does not parse (memory, duration, money, FLOPS)
+├── CurrencyMismatchError         amounts of different currencies would have to be added
+├── StatementError                a SQL statement that may not run, or failed while running
+│   └── StatementInterruptedError the caller interrupted it
+└── DataError                     an input cannot be used as it lies there
+    ├── DataChangedError          its bytes are not those that were published
+    └── DataUnavailableError      it cannot be read now: missing, unreachable, refused, no room for a copy
+"""
+
+
+class WorkloadError(ValueError):
+    """What was asked to run is not acceptable; the message says what to change."""
+
+
+class UnitError(WorkloadError):
+    """A quantity does not parse; the message names the accepted forms."""
+
+
+class CurrencyMismatchError(WorkloadError):
+    """Prices of different currencies meet in one quote; the message names both sides."""
+
+
+class StatementError(WorkloadError):
+    """A SQL statement may not run (does not parse, no query, unknown input or column), or failed while running."""
+
+
+class StatementInterruptedError(StatementError):
+    """The caller interrupted the statement while it ran."""
+
+
+class DataError(WorkloadError):
+    """An input cannot be used: its format or place is not supported, or it is broken."""
+
+
+class DataChangedError(DataError):
+    """The bytes of an input differ from those that were published."""
+
+
+class DataUnavailableError(DataError):
+    """An input cannot be read now: it is missing, unreachable or refused, or there is no room for a copy."""
+
+
+def shown(value: object) -> str:
+    """A value that is refused, as a message shows it: in quotes, and no longer than 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,238 @@
+"""The job a user submits: what runs, on which data products, for which purpose, with what resources.
+
+A spec is frozen and strict: unknown fields, bare numbers for quantities and fields of another kind are
+refused with their path. What it says is checked against catalogue and queues later, at admission. Its JSON
+form reads back to an equal spec, which is how jobs are stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from workloads.arrays import ArrayText
+from workloads.engines import EngineChoice
+from workloads.predecessors import After, repeated
+from workloads.resources import DurationSeconds, MoneyAmount, Resources
+
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+PRODUCT_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+MAX_FILE_BYTES = 1024 * 1024
+RESERVED_ENV_PREFIX = "CPN_"
+
+_REF = re.compile(rf"({PRODUCT_PATTERN[1:-1]})@([1-9][0-9]{{0,8}})")
+
+
+def _read_time(value: object) -> object:
+    """RFC 3339 text or a datetime; pydantic alone would take a bare number for seconds since the epoch."""
+    if isinstance(value, datetime):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a time; write it like 2026-12-01T08:00:00+08:00")
+    try:
+        return datetime.fromisoformat(value.strip())
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not a time; write it like 2026-12-01T08:00:00+08:00") from error
+
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+ProductName = Annotated[str, StringConstraints(pattern=PRODUCT_PATTERN)]
+Purpose = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Jurisdiction = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")]
+Alias = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
+ProductRef = Annotated[str, StringConstraints(pattern=PRODUCT_PATTERN[:-1] + r"@[1-9][0-9]{0,8}$")]
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+FilePath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$")]
+Labels = dict[Annotated[str, StringConstraints(max_length=128)], Annotated[str, StringConstraints(max_length=256)]]
+Moment = Annotated[AwareDatetime, BeforeValidator(_read_time)]
+
+PRIORITIES = {"low": -100, "normal": 0, "high": 100}
+Priority = Literal["low", "normal", "high"]
+Kind = Literal["sql", "command", "training"]
+DEFAULT_MAX_RUNTIME_S = 3600.0
+
+Fault = tuple[tuple[str | int, ...], str]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class PlacementRules(_Frozen):
+    """Where the buyer allows the job to run; the licences may narrow it further."""
+
+    jurisdictions: tuple[Jurisdiction, ...] = Field(default=(), strict=False, description="empty: any that the licences allow")
+    labels: Labels = Field(default={}, description="labels a node must carry")
+    clusters: tuple[Name, ...] = Field(default=(), strict=False, description="empty: any cluster")
+    prefer: Literal["soonest", "cheapest", "balanced", "cleanest"] = Field(
+        default="balanced", description="by what to choose between clusters that may take the job: time, price, both, or CO2"
+    )
+    same: Literal["zone", "rack"] | None = Field(default=None, description="all workers of a gang on nodes of one zone or rack")
+
+
+class RetryPolicy(_Frozen):
+    """How often to try. `infrastructure` is a lost cluster or node; `exit` a non-zero exit of the user's code."""
+
+    attempts: int = Field(default=3, ge=1, le=100)
+    on: tuple[Literal["infrastructure", "exit"], ...] = Field(default=("infrastructure",), strict=False)
+
+
+class JobSpec(_Frozen):
+    """One job as submitted. Quantities carry units (`1GiB`, `10m`, `5.00 CNY`)."""
+
+    name: Name
+    tenant: Name
+    queue: Name = "default"
+    kind: Kind
+    purpose: Purpose
+    inputs: dict[Alias, ProductRef] = Field(default={}, description="name in the job → owner/product@version")
+    sql: str | None = Field(default=None, max_length=100_000)
+    engine: Literal["auto", "duckdb", "daft"] = Field(
+        default="auto", description="what runs a statement: DuckDB on one worker, Daft on all, or what suits the size of its inputs"
+    )
+    chosen_engine: EngineChoice | None = Field(default=None, description="in answers only: the engine that was chosen, and why")
+    command: tuple[str, ...] = Field(default=(), strict=False, max_length=1000)
+    files: dict[FilePath, str] = Field(default={}, max_length=200, description="path in the working directory → text")
+    env: dict[EnvName, str] = Field(default={}, max_length=200)
+    resources: Resources = Resources()
+    placement: PlacementRules = PlacementRules()
+    priority: Priority = "normal"
+    max_runtime: DurationSeconds = Field(default_factory=lambda: DEFAULT_MAX_RUNTIME_S, gt=0, json_schema_extra={"default": "1h"})
+    start_after: Moment | None = Field(default=None, description="the job waits until then")
+    after: After = ()
+    array: ArrayText | None = Field(default=None, description="one submission, many tasks: 0-99, 1,3,7-9, 0-99%10")
+    deadline: Moment | None = None
+    flexible: Literal["cheapest"] | None = Field(
+        default=None,
+        description="cheapest: it may wait for the hour and the cluster where it costs least, as long as it keeps its deadline",
+    )
+    budget: MoneyAmount | None = None
+    retry: RetryPolicy = RetryPolicy()
+
+    @field_validator("files")
+    @classmethod
+    def _files_stay_in_the_working_directory(cls, files: dict[str, str]) -> dict[str, str]:
+        refuse("files", _file_faults(files))
+        return files
+
+    @model_validator(mode="after")
+    def _kind_has_its_fields(self) -> Self:
+        refuse(
+            "JobSpec", [*(_sql_faults(self) if self.kind == "sql" else _command_faults(self)), *_process_faults(self), *_time_faults(self)]
+        )
+        return self
+
+    @property
+    def rank(self) -> int:
+        """The number behind the priority's name; higher goes first."""
+        return PRIORITIES[self.priority]
+
+    @property
+    def preference(self) -> str:
+        """By what to choose between clusters; a flexible job goes by its price."""
+        return "cheapest" if self.flexible else self.placement.prefer
+
+    def start_after_s(self) -> float | None:
+        """The time before which it does not start, in seconds since the epoch."""
+        return self.start_after.timestamp() if isinstance(self.start_after, datetime) else None
+
+    def deadline_s(self) -> float | None:
+        """The deadline in seconds since the epoch."""
+        return self.deadline.timestamp() if isinstance(self.deadline, datetime) else None
+
+
+def _sql_faults(spec: JobSpec) -> Iterator[Fault]:
+    if not spec.sql or not spec.sql.strip():
+        yield ("sql",), "kind sql needs the field sql with one SELECT statement"
+    for field in ("command", "files", "env"):
+        if getattr(spec, field):
+            yield (field,), f"kind sql takes no {field}; use kind command for code of your own"
+    if spec.resources.is_elastic:
+        yield ("resources", "workers"), "kind sql runs on a fixed number of workers; give one number"
+    elif spec.resources.most > 1 and spec.engine == "duckdb":
+        yield ("resources", "workers"), "DuckDB runs on one worker; leave resources.workers out, or give engine: auto or daft"
+    distributed = spec.engine == "daft" or spec.resources.most > 1
+    if distributed and spec.resources.cpu < 1:
+        yield ("resources", "cpu"), "Daft takes whole cores; ask for 1 or more for each worker"
+    if distributed and spec.resources.accelerator:
+        yield ("resources", "accelerator"), "Daft uses none; leave it out"
+    if spec.placement.same and spec.resources.most == 1:
+        yield ("placement", "same"), "one worker is alone there; ask for more resources.workers, or leave it out"
+
+
+def _command_faults(spec: JobSpec) -> Iterator[Fault]:
+    if not spec.command or not spec.command[0]:
+        yield ("command",), f"kind {spec.kind} needs the field command, like [python, script.py]"
+    if spec.sql is not None:
+        yield ("sql",), f"kind {spec.kind} takes no sql; use kind sql for a query"
+    if spec.engine != "auto":
+        yield ("engine",), f"kind {spec.kind} has no engine; leave it out, or use kind sql for a query"
+    if spec.placement.same and spec.resources.most == 1:
+        yield ("placement", "same"), f"one worker is alone in its {spec.placement.same}; ask for more resources.workers, or leave it out"
+
+
+def _process_faults(spec: JobSpec) -> Iterator[Fault]:
+    for index, argument in enumerate(spec.command):
+        if "\0" in argument:
+            yield ("command", index), "holds a NUL character, which no process can be given"
+    for name, value in spec.env.items():
+        if name.startswith(RESERVED_ENV_PREFIX):
+            yield ("env", name), f"names that begin with {RESERVED_ENV_PREFIX} are set by cpn; choose another name"
+        if "\0" in value:
+            yield ("env", name), "holds a NUL character, which no process can be given"
+
+
+def _time_faults(spec: JobSpec) -> Iterator[Fault]:
+    for position, job_id in repeated(spec.after):
+        yield ("after", position, "job"), f"{job_id} is named twice; name it once"
+    if spec.flexible is not None and spec.deadline is None:
+        yield ("flexible",), "needs to know how long the job may wait; give a deadline, or leave flexible out"
+    if spec.flexible is not None and spec.placement.prefer == "soonest":
+        yield ("placement", "prefer"), "soonest is the opposite of flexible; leave one of them out"
+    if spec.flexible is not None and spec.placement.prefer == "cleanest":
+        yield ("placement", "prefer"), "a flexible job goes by its price and not by its CO2; leave one of them out"
+    if spec.start_after is not None and spec.deadline is not None and spec.start_after >= spec.deadline:
+        yield ("start_after",), "is not before the deadline; give an earlier time, or a later deadline"
+
+
+def _file_faults(files: dict[str, str]) -> Iterator[Fault]:
+    for path in files:
+        if any(part in ("", ".", "..") for part in path.split("/")):
+            yield (path,), f"{path!r} must be a plain relative path"
+        parents = ["/".join(path.split("/")[:depth]) for depth in range(1, path.count("/") + 1)]
+        if clash := next((parent for parent in parents if parent in files), None):
+            yield (path,), f"{clash!r} cannot be a file and a folder"
+    if sum(len(text.encode("utf-8", "surrogatepass")) for text in files.values()) > MAX_FILE_BYTES:
+        yield (), "more than 1 MiB in all; publish larger data as a product"
+
+
+def refuse(title: str, faults: Iterable[Fault]) -> None:
+    """For validators: raise all faults at once as a ValidationError, each with its path below the validated value."""
+    details: list[Any] = [
+        InitErrorDetails(type=PydanticCustomError("job", "{reason}", {"reason": reason}), loc=path, input=None) for path, reason in faults
+    ]
+    if details:
+        raise ValidationError.from_exception_data(title, details)
+
+
+def split_ref(ref: str) -> tuple[str, int]:
+    """`nycflights/flights@1` → ("nycflights/flights", 1). Raises ValueError."""
+    match = _REF.fullmatch(ref)
+    if not match:
+        raise ValueError(f"{ref!r} is not a product reference; write owner/product@version")
+    return match[1], int(match.groups()[-1])
