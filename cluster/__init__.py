@@ -1,0 +1,1 @@
+"""Where it runs: members of the network, their computing power, agents and backends."""

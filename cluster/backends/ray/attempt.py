@@ -1,0 +1,224 @@
+"""One run as its agent sees it: what SQL and user code have in common.
+
+An attempt is driven by one task, writes its journal before it passes anything on, and ends exactly once. What differs,
+who works and how they are started and stopped, is in `sql_attempt.py` and `gang_attempt.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import shutil
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from cluster.backends.ray.journal import Journals, Recorded, Sized
+from cluster.backends.ray.outbox import Batch
+from cluster.backends.ray.session import Session, WorkerGoneError
+from cluster.backends.ray.stream import RunStream
+from cluster.protocol import GangSize, Preview, ResultFile, RunEvent, RunFinished, RunRequest
+
+logger = logging.getLogger(__name__)
+
+StopOutcome = Literal["cancelled", "preempted", "lost"]
+Emit = Callable[[RunEvent], None]
+ReadOutput = Callable[[str, int, int], Any]
+
+CHUNK_BYTES = 4 * 1024 * 1024
+NEXT_WAIT_S = 30.0
+STOP_MARGIN_S = 5.0
+
+
+class Attempt(ABC):
+    """A run in progress or over. `begin` or `resume` once, then `stop` and `release` as often as wanted."""
+
+    def __init__(self, run: RunRequest, session: Session, journals: Journals, emit: Emit, *, workers: int) -> None:
+        self.run = run
+        self.finished = False
+        self._session, self._journals, self._emit = session, journals, emit
+        self._journal = journals.open(run.run_id)
+        self._stream = RunStream(run.run_id, workers, elastic=run.elastic)
+        self._stopping: asyncio.Future[tuple[StopOutcome, float]] = asyncio.get_running_loop().create_future()
+        self._task: asyncio.Task[None] | None = None
+        self._names: tuple[str, ...] = ()
+
+    def begin(self) -> None:
+        """Start a new run."""
+        self._journal.begin(self.run)
+        self._pass_on(self._stream.begin())
+        self._task = asyncio.create_task(self._live(new=True), name=f"run {self.run.run_id}")
+
+    def resume(self, recorded: Recorded | None, names: Sequence[str] = ()) -> None:
+        """Go on with a run of an earlier agent: tell again what its journal says, then what its workers say.
+
+        `names` are those of the actors that the cluster has for it.
+        """
+        self._names = tuple(names)
+        if recorded is None:
+            self._journal.begin(self.run)
+        self._pass_on(self._stream.begin())
+        for news in recorded.batches if recorded else ():
+            if isinstance(news, Sized):
+                self._retrace(news)
+            else:
+                self._pass_on(self._stream.absorb(*news))
+        if recorded is not None and recorded.finished is not None:
+            self.finished = True
+            self._emit(recorded.finished)
+        else:
+            self._task = asyncio.create_task(self._live(new=False), name=f"run {self.run.run_id}")
+
+    def stop(self, outcome: StopOutcome, grace_s: float) -> None:
+        """Ask for the end. The first request counts."""
+        if not self._stopping.done() and not self.finished:
+            self._stopping.set_result((outcome, grace_s))
+
+    def resize(self, size: GangSize, grace_s: float) -> None:  # noqa: B027
+        """Ask for another size, where the run may have one."""
+
+    async def detach(self) -> None:
+        """Leave the run to go on without this agent."""
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self._journal.close()
+
+    async def wait(self) -> None:
+        """Until the run is over and its workers are released."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def _retrace(self, change: Sized) -> None:  # noqa: B027
+        """A change of size that an earlier agent wrote down."""
+
+    @abstractmethod
+    async def _drive(self, *, new: bool) -> None:
+        """Take the run from where it stands to the end of all its workers."""
+
+    @abstractmethod
+    async def _collect(self, end: dict[str, Any]) -> tuple[ResultFile, ...]:
+        """Bring the result's files here."""
+
+    @abstractmethod
+    async def _release(self) -> None:
+        """Let go of the workers, as far as they are not needed for a later agent."""
+
+    @abstractmethod
+    async def discard(self) -> None:
+        """Remove what is left of the run on the cluster."""
+
+    async def _live(self, *, new: bool) -> None:
+        try:
+            await self._drive(new=new)
+            await self._conclude()
+        except asyncio.CancelledError:
+            raise
+        except WorkerGoneError as error:
+            self._finish({"outcome": "lost", "category": "lost", "message": str(error)}, ())
+        except Exception as error:  # whatever breaks here, the run must end
+            logger.exception("run %s failed in its agent", self.run.run_id)
+            self._finish({"outcome": "failed", "category": "infrastructure", "message": f"{type(error).__name__}: {error}"}, ())
+        await self._release()
+
+    async def _conclude(self) -> None:
+        """All workers have ended: files, then the end."""
+        end = self._stream.end()
+        files: tuple[ResultFile, ...] = ()
+        if end["outcome"] == "succeeded" and end.get("files"):
+            files = await self._collect(end)
+        self._finish(end, files)
+
+    def _absorb(self, rank: int, batch: Batch) -> None:
+        """Take in a worker's news: journal first."""
+        if batch:
+            self._journal.batch(rank, batch)
+            self._pass_on(self._stream.absorb(rank, batch))
+
+    def _end_rank(self, rank: int, outcome: str, category: str, message: str) -> None:
+        """Say for a worker that cannot say it any more how it ended."""
+        if not self._stream.is_over(rank):
+            end = {"outcome": outcome, "category": category, "message": message, "at": time.time()}
+            self._absorb(rank, {"finished": end})
+
+    def _finish(self, end: dict[str, Any], files: tuple[ResultFile, ...]) -> None:
+        preview = end.get("preview")
+        finished = RunFinished(
+            run_id=self.run.run_id,
+            outcome=end["outcome"],
+            category=end.get("category"),
+            exit_code=end.get("exit_code"),
+            message=end.get("message", ""),
+            at=end.get("at") or time.time(),
+            preview=Preview(**preview) if preview and end["outcome"] == "succeeded" else None,
+            files=files,
+            directory=str(self._journals.results(self.run.run_id)) if files else "",
+            usage=self._stream.usage(),
+        )
+        # The end is told even when this disk is full: without its record only a later agent knows less.
+        with contextlib.suppress(OSError):
+            self._journal.finish(finished)
+        self.finished = True
+        self._emit(finished)
+
+    def _pass_on(self, events: list[RunEvent]) -> None:
+        for event in events:
+            self._emit(event)
+
+    async def _next(self, actor: Any, rank: int, method: str, *arguments: Any) -> Batch:
+        """Ask for a worker's news by a method whose last arguments say what was seen and how long to wait."""
+        batch: Batch = await self._session.ask(actor, method, *arguments, dict(self._stream.seen(rank)), NEXT_WAIT_S)
+        return batch
+
+    def _results_directory(self) -> Path:
+        """A fresh, private directory for the files."""
+        directory = self._journals.results(self.run.run_id)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True, mode=0o700)
+        return directory
+
+    async def _fetch_files(self, wanted: list[dict[str, Any]], read: ReadOutput, inline: dict[str, bytes]) -> tuple[ResultFile, ...]:
+        """Write the files `[{"name", "size_bytes"}]` here, from what came with the end or chunk by chunk."""
+        directory = self._results_directory()
+        files = []
+        for entry in wanted:
+            name, size = entry["name"], entry["size_bytes"]
+            path = directory / _safe(name)
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            digest = hashlib.sha256()
+            with open(path, "wb") as file:
+                offset = 0
+                while offset < size:
+                    chunk = inline[name] if name in inline else await read(name, offset, CHUNK_BYTES)
+                    if not chunk:
+                        raise OSError(f"the result file {name} became shorter while it was read")
+                    file.write(chunk)
+                    digest.update(chunk)
+                    offset += len(chunk)
+            files.append(ResultFile(name=name, size_bytes=offset, sha256=digest.hexdigest()))
+        return tuple(files)
+
+
+def _safe(name: str) -> PurePosixPath:
+    """A relative path that stays below its directory. Raises ValueError."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"{name!r} is no name for a result file")
+    return path
+
+
+async def first_of(work: asyncio.Future[Any], stopping: asyncio.Future[Any], timeout_s: float | None = None) -> bool:
+    """Wait for either; True when the work is done, False when a stop was asked for or the time is over."""
+    await asyncio.wait([work, stopping], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    return work.done()
+
+
+async def cancel(task: asyncio.Future[Any]) -> None:
+    """End a task and wait for it."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await task

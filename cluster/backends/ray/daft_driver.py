@@ -1,0 +1,99 @@
+"""`python -m cluster.backends.ray.daft_driver`: drive one statement on Daft, in the working directory of its run.
+
+The run stands in `run.json` beside the working directory, its inputs in the file that CPN_INPUTS names, and the result goes to
+CPN_OUTPUT_DIR. What Daft's workers hold ends with this process.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from cluster.backends.ray.daft_actors import are_alive, use_actors, used_by
+from cluster.backends.ray.daft_process import ADDRESS_VARIABLE, write_outcome
+from cluster.backends.ray.nodes import alive
+from cluster.backends.ray.session import NAMESPACE
+from cluster.backends.ray.workspace import STATEMENT_NAME, describe, failure_category
+from workloads.errors import DataError, StatementError
+from workloads.runners.daft_run import plain_words, plan_statement, run_plan
+from workloads.runners.sql import InputTable, SqlOutcome, run_statement
+
+START_LIMIT_S = 60.0
+_PARTS_PER_CORE = 4
+
+
+def main() -> int:
+    """Run, and write down how it ended."""
+    output = Path(os.environ["CPN_OUTPUT_DIR"])
+    root = output.parent
+    run: dict[str, Any] = json.loads((root / STATEMENT_NAME).read_text(encoding="utf-8"))
+    found = json.loads(Path(os.environ["CPN_INPUTS"]).read_text(encoding="utf-8"))
+    tables = {alias: InputTable(Path(entry["path"]), entry["format"]) for alias, entry in found.items()}
+    usage: dict[str, float] = {}
+    try:
+        outcome = _run(run, tables, output, usage)
+    except TimeoutError as error:
+        write_outcome(root, {"outcome": "failed", "category": "start_failed", "message": str(error)})
+        return 1
+    except Exception as error:  # whatever breaks here, the run must end
+        words = describe(error) if isinstance(error, DataError | StatementError) else f"{type(error).__name__}: {plain_words(error)}"
+        write_outcome(root, {"outcome": "failed", "category": failure_category(error), "message": words})
+        return 1
+    preview = {"columns": outcome.columns, "types": outcome.types, "rows": outcome.rows, "total_rows": outcome.total_rows}
+    write_outcome(root, {"outcome": "succeeded", "category": None, "message": "", "preview": preview, "usage": usage})
+    return 0
+
+
+def _run(run: dict[str, Any], tables: dict[str, InputTable], output: Path, usage: dict[str, float]) -> SqlOutcome:
+    """On Daft, or on DuckDB where that is allowed and Daft does not run it."""
+    try:
+        return _on_daft(run, tables, output, usage)
+    except StatementError as error:
+        if not run["or_duckdb"]:
+            raise
+        print(f"[cpn] {error}; it runs on DuckDB on the first worker", flush=True)
+        return _on_duckdb(run, tables, output)
+
+
+def _on_daft(run: dict[str, Any], tables: dict[str, InputTable], output: Path, usage: dict[str, float]) -> SqlOutcome:
+    import ray
+
+    plan = plan_statement(run["sql"], tables)
+    ray.init(
+        address=os.environ[ADDRESS_VARIABLE], namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False
+    )
+    nodes = alive(ray.nodes())  # type: ignore[no-untyped-call]
+    gone = [name for name in run["nodes"] if name not in nodes]
+    if gone:
+        raise TimeoutError(f"node {', '.join(gone)} is not part of the cluster any more")
+    try:
+        actors = use_actors(run, [nodes[name].node_id for name in run["nodes"]], START_LIMIT_S)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        raise cause if isinstance(cause, DataError) else RuntimeError(str(cause)) from error
+    parts = _PARTS_PER_CORE * max(int(run["cpu"]), 1) * len(run["nodes"])
+    try:
+        outcome = run_plan(plan, {alias: table.path for alias, table in tables.items()}, directory=output, parts=parts)
+        usage |= used_by(actors)
+    except StatementError as error:
+        if are_alive(actors):
+            raise
+        # Not the statement's fault, whatever Daft says of it: the run may be tried again.
+        raise RuntimeError(f"a worker of the run is gone: {error}") from error
+    return outcome
+
+
+def _on_duckdb(run: dict[str, Any], tables: dict[str, InputTable], output: Path) -> SqlOutcome:
+    import ray
+
+    # What Daft's workers held is given back, the first worker's too, whose memory this takes.
+    ray.shutdown()
+    return run_statement(run["sql"], tables, directory=output, memory_bytes=run["memory_bytes"], threads=max(int(run["cpu"]), 1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""A run of user code: one supervisor per worker, started whole or not at all.
+
+The steps are those of `supervisor.py`, and each may be repeated, so a run of an earlier agent goes through the same
+steps again and finds them done. When one worker fails, dies or is stopped, all are stopped, and the run ends as the
+first of them did. The size of an elastic one changes while it runs (`gang_resize.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from cluster.backends.ray.attempt import CHUNK_BYTES, STOP_MARGIN_S, Attempt, Emit, cancel, first_of
+from cluster.backends.ray.gang_resize import Resizing, membership
+from cluster.backends.ray.gang_workers import make_supervisor, supervisor_name
+from cluster.backends.ray.journal import Journals, Sized
+from cluster.backends.ray.nodes import RayNode
+from cluster.backends.ray.session import Session, WorkerGoneError
+from cluster.protocol import GangSize, ResultFile, RunEvent, RunRequest
+
+FAILURE_GRACE_S = 5.0
+_DISPOSE_LIMIT_S = 10.0
+
+
+def supervised(run: RunRequest) -> tuple[str, ...]:
+    """The node of each supervisor: one for each worker; a statement on Daft has one alone, whose process makes Daft's workers."""
+    return run.nodes[:1] if run.kind == "sql" else run.nodes
+
+
+class GangAttempt(Attempt):
+    """Command or training on one or more workers, or a statement on Daft. `nodes` are those that live, by name."""
+
+    def __init__(
+        self, run: RunRequest, session: Session, journals: Journals, emit: Emit, nodes: Mapping[str, RayNode], start_limit_s: float
+    ) -> None:
+        super().__init__(run, session, journals, emit, workers=len(supervised(run)))
+        self._nodes, self._start_limit_s = nodes, start_limit_s
+        self._places = supervised(run)
+        self._supervisors: dict[int, Any] = {}
+        self._watches: dict[int, asyncio.Task[None]] = {}
+        self._port = 0
+        # With which change of its size each rank joined.
+        self._born = dict.fromkeys(range(len(run.nodes)), 0)
+        self._sizes = Resizing(self)
+
+    async def _drive(self, *, new: bool) -> None:
+        await (self._create() if new else self._find())
+        ready = await self._all_ready(new=new)
+        if new and not ready:
+            return
+        self._follow(*self._supervisors)
+        tasks = [asyncio.create_task(self._stop_when_asked()), asyncio.create_task(self._sizes.work())]
+        try:
+            if self._stream.first_end is not None:
+                await self._stop_others()
+            elif ready:
+                await self._start()
+            while under_way := [task for task in self._watches.values() if not task.done()]:
+                done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    if not task.cancelled():
+                        task.result()
+        finally:
+            for task in (*tasks, *self._watches.values()):
+                await cancel(task)
+
+    def _follow(self, *ranks: int) -> None:
+        for rank in ranks:
+            self._watches[rank] = asyncio.create_task(self._watch(rank))
+
+    async def _create(self) -> None:
+        """Make all supervisors."""
+        for rank, name in enumerate(self._places):
+            self._supervisors[rank] = await self._session.call(make_supervisor, self.run, rank, 0, self._nodes[name].node_id)
+
+    async def _find(self) -> None:
+        """The supervisors that an earlier agent made; a worker without one is lost."""
+        await self._sizes.sort_out(self._names)
+        self._places = supervised(self.run)
+        for rank in range(len(self._places)):
+            actor = await self._session.surely_actor(supervisor_name(self.run.run_id, rank, self._born[rank]))
+            if actor is not None:
+                self._supervisors[rank] = actor
+            else:
+                self._end_rank(rank, "lost", "lost", f"the cluster does not know worker {rank} of this run any more")
+
+    async def _all_ready(self, *, new: bool) -> bool:
+        """Wait until all supervisors live. When they do not in time or a stop is asked for, a new run, of which nothing runs
+        yet, is over; of an adopted one the workers that do not answer are over, and the others may be running. What has
+        begun is given all the time that its cluster needs to answer again."""
+        begun = any(self._stream.seen(rank)["started"] for rank in range(len(self._places)))
+        answers = {rank: asyncio.ensure_future(self._session.ask(actor, "ready")) for rank, actor in self._supervisors.items()}
+        limit_s = None if begun else self._start_limit_s
+        ready = await first_of(asyncio.gather(*answers.values(), return_exceptions=True), self._stopping, limit_s)
+        late = [rank for rank, answer in answers.items() if not answer.done() or answer.exception() is not None]
+        for answer in answers.values():
+            if not answer.done():
+                await cancel(answer)
+        if ready and not late:
+            self._port = answers[0].result() if 0 in answers else 0
+            return True
+        if not self._stopping.done():
+            places = ", ".join(f"{rank} on {self.run.nodes[rank]}" for rank in late)
+            what = f"worker {places} is gone" if begun else f"no process for worker {places} within {self._start_limit_s:g} s"
+            end = ("lost", "lost") if begun else ("failed", "start_failed")
+            for rank in range(len(self._places)) if new else late:
+                self._end_rank(rank, *end, f"{what}: {_why(answers, late)}")
+        elif new:
+            outcome, _ = self._stopping.result()
+            for rank in range(len(self._places)):
+                self._end_rank(rank, outcome, outcome, f"stopped before it was started: {outcome}")
+        return False
+
+    async def _start(self) -> None:
+        """Prepare all, then let all go. A worker that cannot says so itself, and its end stops the others."""
+        request = self.run.model_dump(mode="json")
+        prepared = await self._on_all("prepare", request)
+        # Of a gang that had begun as a whole there may be some that joined it and were not let go yet.
+        if all(prepared) or self._stream.announced:
+            if self.run.generation:
+                await self._on_all("update", membership(self.run))
+            await self._on_all("go", self._master())
+
+    def _master(self) -> tuple[str, int] | None:
+        """Where rank 0 of a gang listens; a worker that is alone needs no place to meet."""
+        first = self._nodes.get(self.run.nodes[0])
+        return (first.address, self._port) if first is not None and (self.run.elastic or len(self._places) > 1) else None
+
+    async def _on_all(self, method: str, *arguments: Any) -> list[Any]:
+        """The answers of all workers; None for one that is gone, whose watch reports it."""
+
+        async def one(actor: Any) -> Any:
+            with contextlib.suppress(WorkerGoneError):
+                return await self._session.ask(actor, method, *arguments)
+
+        return await asyncio.gather(*(one(actor) for actor in self._supervisors.values()))
+
+    async def _watch(self, rank: int) -> None:
+        """Take in a worker's news until its end; when it did not succeed, stop the others."""
+        try:
+            while not self._stream.is_over(rank):
+                self._absorb(rank, await self._next(self._supervisors[rank], rank, "next"))
+        except WorkerGoneError as error:
+            self._end_rank(rank, "lost", "lost", f"worker {rank} on {self.run.nodes[rank]} is gone: {error}")
+        if self._stream.first_end is not None:
+            await self._stop_others()
+
+    async def _stop_others(self) -> None:
+        others = [actor for rank, actor in self._supervisors.items() if not self._stream.is_over(rank)]
+        for actor in others:
+            with contextlib.suppress(WorkerGoneError):
+                await self._session.ask(actor, "stop", "cancelled", FAILURE_GRACE_S)
+
+    async def _stop_when_asked(self) -> None:
+        """Carry a stop to all workers; who does not end in time has its process ended."""
+        outcome, grace_s = await asyncio.shield(self._stopping)
+        asking = asyncio.create_task(self._on_all("stop", outcome, grace_s))
+        try:
+            await asyncio.sleep(grace_s + STOP_MARGIN_S)
+        finally:
+            await cancel(asking)
+        for rank, actor in self._supervisors.items():
+            if not self._stream.is_over(rank):
+                self._end_rank(rank, outcome, outcome, f"stopped: {outcome}; its supervisor did not answer and was ended")
+                await self._session.kill(actor)
+
+    async def _collect(self, end: dict[str, Any]) -> tuple[ResultFile, ...]:
+        async def read(name: str, offset: int, length: int) -> bytes:
+            if 0 not in self._supervisors:
+                raise WorkerGoneError(f"the worker on {self.run.nodes[0]} is gone, and the result with it")
+            chunk: bytes = await self._session.ask(self._supervisors[0], "read_output", name, offset, min(length, CHUNK_BYTES))
+            return chunk
+
+        return await self._fetch_files(end["files"], read, {})
+
+    async def _release(self) -> None:
+        """The end is on this agent's disk, so the supervisors go, and Ray has their resources back."""
+        for actor in (*self._supervisors.values(), *self._sizes.joining.values()):
+            await self._let_go(actor)
+        self._supervisors.clear()
+        self._sizes.joining.clear()
+
+    async def _let_go(self, actor: Any) -> None:
+        with contextlib.suppress(WorkerGoneError, TimeoutError):
+            async with asyncio.timeout(_DISPOSE_LIMIT_S):
+                await self._session.ask(actor, "dispose")
+        await self._session.kill(actor)
+
+    async def discard(self) -> None:
+        """Supervisors were released with the end; those that an ended agent left behind go now."""
+        names = {supervisor_name(self.run.run_id, rank, self._born[rank]) for rank in range(len(supervised(self.run)))}
+        for name in sorted(names | set(self._names) | self._sizes.names()):
+            actor = await self._session.actor(name)
+            if actor is not None:
+                await self._let_go(actor)
+        await self._release()
+
+    def resize(self, size: GangSize, grace_s: float) -> None:
+        """Ask for another size. Raises OSError when that cannot be written down."""
+        if self.run.elastic and not self.finished:
+            self._sizes.ask(size, grace_s)
+
+    def _retrace(self, change: Sized) -> None:
+        self._sizes.retrace(change)
+
+    def _pass_on(self, events: list[RunEvent]) -> None:
+        super()._pass_on(events)
+        if self._stream.announced:
+            self._sizes.started.set()
+
+
+def _why(answers: Mapping[int, asyncio.Future[Any]], late: list[int]) -> str:
+    errors = [answers[rank].exception() for rank in late if answers[rank].done() and not answers[rank].cancelled()]
+    return str(next((error for error in errors if error is not None), "Ray has not started it; is something else using the node?"))

@@ -1,0 +1,162 @@
+"""Warm SQL workers: on each node a few that wait, more on demand, surplus ended when it stays idle.
+
+A worker holds no resources in Ray, for cpn books what a statement needs; it is pinned to its node. Its name carries the node's id
+(`cpn-sql-NODE-RANDOM`), so the workers of an earlier agent are found again and taken over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.backends.ray.nodes import RayNode
+from cluster.backends.ray.session import NAMESPACE, Session, WorkerGoneError
+from cluster.errors import ClusterError
+
+PREFIX = "cpn-sql-"
+IDLE_S = 60.0
+_CREATE_LIMIT_S = 30.0
+
+
+def worker_prefix(node: RayNode) -> str:
+    """How the names of all SQL workers on a node begin."""
+    return f"{PREFIX}{node.node_id[:12]}-"
+
+
+@dataclass(eq=False)
+class Member:
+    """One worker, and how many runs it is promised to: one at most, but for those that ended before they were adopted."""
+
+    name: str
+    node_id: str
+    actor: Any
+    runs: int = 0
+    idle_since: float = 0.0
+
+
+@dataclass
+class _Crew:
+    """The workers of one node."""
+
+    node: RayNode
+    members: list[Member] = field(default_factory=list)
+    starting: int = 0
+
+
+class SqlPool:
+    """All warm workers of a cluster. One event loop."""
+
+    def __init__(self, session: Session, warm: int, spawn: Callable[[Awaitable[None]], None], idle_s: float = IDLE_S) -> None:
+        self._session, self._warm, self._spawn, self._idle_s = session, warm, spawn, idle_s
+        self._crews: dict[str, _Crew] = {}
+
+    def know(self, nodes: Iterable[RayNode]) -> None:
+        """The nodes that live now; new ones get their warm workers in the background."""
+        found = {node.node_id: node for node in nodes}
+        for node_id in sorted(self._crews.keys() - found.keys()):
+            del self._crews[node_id]
+        for node_id in sorted(found.keys() - self._crews.keys()):
+            self._crews[node_id] = _Crew(found[node_id])
+            self._top_up(node_id)
+
+    async def take(self, node: RayNode) -> Member:
+        """A worker of the node for one run: a waiting one at once, else a new one. Raises ClusterError when none can be had."""
+        crew = self._crews.setdefault(node.node_id, _Crew(node))
+        for member in crew.members:
+            if not member.runs:
+                member.runs = 1
+                return member
+        member = await self._create(node)
+        member.runs = 1
+        crew.members.append(member)
+        return member
+
+    def give_back(self, member: Member) -> None:
+        """The run is over and the worker can take the next."""
+        loop = asyncio.get_running_loop()
+        member.runs, member.idle_since = member.runs - 1, loop.time()
+        loop.call_later(self._idle_s, self._trim, member)
+
+    async def discard(self, member: Member) -> None:
+        """End a worker that is dead or cannot be interrupted, and see that the node has its warm ones."""
+        self._drop(member)
+        await self._session.kill(member.actor)
+        self._top_up(member.node_id)
+
+    def include(self, name: str, node: RayNode, actor: Any) -> Member:
+        """Take over a worker of an earlier agent."""
+        crew = self._crews.setdefault(node.node_id, _Crew(node))
+        known = next((member for member in crew.members if member.name == name), None)
+        if known is None:
+            known = Member(name, node.node_id, actor)
+            crew.members.append(known)
+        return known
+
+    def hold(self, member: Member) -> None:
+        """Promise a worker to the run that an earlier agent gave it."""
+        member.runs += 1
+
+    def _top_up(self, node_id: str) -> None:
+        crew = self._crews.get(node_id)
+        if crew is None:
+            return
+        for _ in range(self._warm - len(crew.members) - crew.starting):
+            crew.starting += 1
+            self._spawn(self._add_warm(crew))
+
+    async def _add_warm(self, crew: _Crew) -> None:
+        try:
+            # The next run makes its own worker when this fails, and says why.
+            with contextlib.suppress(ClusterError):
+                crew.members.append(await self._create(crew.node))
+        finally:
+            crew.starting -= 1
+
+    async def _create(self, node: RayNode) -> Member:
+        name = f"{worker_prefix(node)}{uuid.uuid4().hex[:12]}"
+        actor = await self._session.call(_make, name, node.node_id)
+        try:
+            async with asyncio.timeout(_CREATE_LIMIT_S):
+                await self._session.ask(actor, "warm")
+        except TimeoutError:
+            await self._session.kill(actor)
+            raise WorkerGoneError(f"no SQL worker could be started on the node within {_CREATE_LIMIT_S:g} s") from None
+        return Member(name, node.node_id, actor, idle_since=asyncio.get_running_loop().time())
+
+    def _trim(self, member: Member) -> None:
+        """End a worker that has been idle for the whole time, when there are more than the warm ones."""
+        crew = self._crews.get(member.node_id)
+        if crew is None or member not in crew.members or member.runs or len(crew.members) <= self._warm:
+            return
+        if asyncio.get_running_loop().time() - member.idle_since >= self._idle_s - 0.001:
+            self._drop(member)
+            self._spawn(self._session.kill(member.actor))
+
+    def _drop(self, member: Member) -> None:
+        crew = self._crews.get(member.node_id)
+        if crew is not None and member in crew.members:
+            crew.members.remove(member)
+
+
+def _make(name: str, node_id: str) -> Any:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from cluster.backends.ray.sql_worker import SqlWorker
+
+    return (
+        ray.remote(SqlWorker)
+        .options(
+            name=name,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            num_cpus=0,
+            max_concurrency=64,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
+        )
+        .remote(name)
+    )

@@ -1,0 +1,66 @@
+"""Members of the network: a cluster with its prices, its nodes, and the links between clusters."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cluster.carbon import Carbon
+from workloads.catalogue.pricing import Prices
+from workloads.spec import Jurisdiction, Labels, Name
+
+BackendName = Literal["ray", "memory"]
+Mode = Literal["push", "pull"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Endpoint(_Frozen):
+    """How the push-mode agent reaches the cluster. The token stays in a file on the control plane's machine."""
+
+    address: str = Field(default="", max_length=255, examples=["127.0.0.1:6379"])
+    dashboard: str = Field(default="", max_length=255, examples=["http://127.0.0.1:8265"])
+    token_file: str = Field(default="", max_length=4096)
+
+
+class ClusterSpec(_Frozen):
+    """A member as its operator registers it."""
+
+    name: Name
+    backend: BackendName
+    mode: Mode = "pull"
+    jurisdiction: Jurisdiction
+    labels: Labels = {}
+    prices: Prices
+    inbound_bandwidth_mib_s: float = Field(default=100.0, gt=0, le=1e6, description="assumed speed of transfers from other members")
+    endpoint: Endpoint = Endpoint()
+    carbon: Carbon | None = Field(default=None, description="what its electricity emits; left out, runs there have no estimate")
+
+
+class NodeAccelerator(_Frozen):
+    """Accelerators of one model on a node."""
+
+    model: str
+    count: int = Field(ge=0)
+
+
+class Node(_Frozen):
+    """One machine of a member, as its agent sees it. Totals, not what is free: cpn books what it places."""
+
+    name: str = Field(min_length=1, max_length=253)
+    cpu: float = Field(ge=0, le=1e6)
+    memory_bytes: int = Field(ge=0)
+    accelerators: tuple[NodeAccelerator, ...] = Field(default=(), strict=False)
+    labels: Labels = {}
+    ready: bool = True
+
+
+class Inventory(_Frozen):
+    """All nodes of a member at one moment, and the backend's version."""
+
+    nodes: tuple[Node, ...] = Field(strict=False)
+    version: str = ""
+    resizes: bool = Field(default=False, description="its backend can grow and shrink a gang that runs")

@@ -1,0 +1,249 @@
+"""What an agent and a backend say to each other, and what an agent and the control plane say.
+
+A backend is a small adapter: inventory, start, stop, observe, logs. `start` of a known run id is a success
+that changes nothing, `stop` and `forget` of an unknown one too, so every instruction may be repeated.
+Everything a run does comes back as events on one stream; the stream of an adopted run begins with all that
+its backend still knows, so an agent that was restarted reports what its predecessor could not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cluster.model import Inventory
+from workloads.catalogue.product import Format
+
+Category = Literal["exit", "max_runtime", "cancelled", "preempted", "start_failed", "data", "statement", "lost", "infrastructure"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputFile(_Frozen):
+    """A product version that the run reads: fetched from `uri`, proved by size and checksum."""
+
+    ref: str
+    uri: str
+    format: Format
+    size_bytes: int
+    sha256: str
+    local: bool = Field(description="the replica lies at this cluster; no transfer is charged")
+
+
+class RunRequest(_Frozen):
+    """All that a backend needs to start one run. Names on the cluster derive from run_id, nothing else."""
+
+    run_id: str
+    job_id: str
+    attempt: int
+    epoch: int
+    kind: Literal["sql", "command", "training"]
+    sql: str | None = None
+    engine: Literal["duckdb", "daft"] = Field(default="duckdb", description="what runs a statement; Daft on all of the run's workers")
+    or_duckdb: bool = Field(default=False, description="a statement that Daft turns out not to run goes to DuckDB on the first worker")
+    command: tuple[str, ...] = ()
+    files: dict[str, str] = {}
+    env: dict[str, str] = {}
+    inputs: dict[str, InputFile] = {}
+    cpu: float
+    memory_bytes: int
+    accelerator_model: str | None = None
+    accelerator_count: float = Field(default=0, description="whole devices of each worker, or the part of one")
+    accelerator_devices: tuple[tuple[int, ...], ...] = Field(
+        default=(), description="the devices of each worker by rank: numbers among those of the model on its node"
+    )
+    nodes: tuple[str, ...] = Field(description="the node of each worker, by rank")
+    elastic: bool = Field(default=False, description="it may be grown and shrunk while it runs")
+    generation: int = Field(default=0, description="how often its size has been changed; `nodes` are those after that")
+    max_runtime_s: float
+
+
+class GangSize(_Frozen):
+    """The workers that an elastic run shall have. Ranks that it has already stay as they are, so one list begins with the other."""
+
+    generation: int = Field(ge=1, description="counts the changes of one run; an order that comes late is known by it")
+    nodes: tuple[str, ...] = Field(min_length=1, description="the node of each worker, by rank")
+    accelerator_devices: tuple[tuple[int, ...], ...] = ()
+
+
+class AdoptedRun(_Frozen):
+    """A run of an earlier agent that the cluster still knows: running, or ended and not forgotten."""
+
+    run_id: str
+    epoch: int = Field(description="of the request that started it")
+
+
+class ResultFile(_Frozen):
+    """A file of a run's result, in the agent's directory until it is uploaded."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class Preview(_Frozen):
+    """The first rows of a tabular result, as JSON-safe values."""
+
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+    total_rows: int
+
+
+class Usage(_Frozen):
+    """What a run used, as measured where it ran."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_memory_bytes: int = 0
+    transferred_bytes: int = 0
+
+
+class RunStarting(_Frozen):
+    """The backend has taken the run and prepares it (data, processes)."""
+
+    type: Literal["starting"] = "starting"
+    run_id: str
+
+
+class RunStarted(_Frozen):
+    """The user's work has begun on all workers."""
+
+    type: Literal["started"] = "started"
+    run_id: str
+    at: float
+
+
+class RunLog(_Frozen):
+    """Bytes of the run's log (UTF-8, replaced where broken) at a byte offset; the same offset may come twice."""
+
+    type: Literal["log"] = "log"
+    run_id: str
+    offset: int
+    text: str
+
+
+class RunProgress(_Frozen):
+    """A metric that the run reported (see docs: the progress file), in the order of `sequence`, which counts from 1."""
+
+    type: Literal["progress"] = "progress"
+    run_id: str
+    sequence: int
+    step: int
+    metrics: dict[str, float]
+    at: float
+
+
+class RunResized(_Frozen):
+    """The change of an elastic run's size that was ordered last is over.
+
+    It has `workers` now: as many as were asked for, or, where it could not grow, as many as before; `message` says why. None is
+    said by an agent whose backend broke on the order: the size is what it was.
+    """
+
+    type: Literal["resized"] = "resized"
+    run_id: str
+    generation: int
+    workers: int | None
+    message: str = ""
+    at: float
+
+
+class RunFinished(_Frozen):
+    """The run is over on all workers. `directory` is where the agent finds the result files."""
+
+    type: Literal["finished"] = "finished"
+    run_id: str
+    outcome: Literal["succeeded", "failed", "cancelled", "preempted", "lost"]
+    category: Category | None = None
+    exit_code: int | None = None
+    message: str = ""
+    at: float
+    preview: Preview | None = None
+    files: tuple[ResultFile, ...] = ()
+    directory: str = ""
+    usage: Usage = Usage()
+
+
+RunEvent = Annotated[RunStarting | RunStarted | RunLog | RunProgress | RunResized | RunFinished, Field(discriminator="type")]
+
+
+class ClusterBackend(Protocol):
+    """What an agent drives. One instance per agent process; all calls come from one event loop."""
+
+    async def open(self) -> None:
+        """Connect. Raises UnreachableError, AuthenticationError."""
+
+    async def inventory(self) -> Inventory:
+        """Nodes now. Raises UnreachableError when the cluster does not answer, ClusterReplacedError when another one does."""
+
+    async def start(self, run: RunRequest) -> None:
+        """Begin the run and return soon; progress comes as events. Idempotent by run id. Raises RunRejectedError."""
+
+    async def stop(self, run_id: str, *, outcome: Literal["cancelled", "preempted", "lost"], grace_s: float) -> None:
+        """End the run on all workers: SIGTERM, grace, SIGKILL. Ends with RunFinished. Unknown id: nothing happens."""
+
+    async def resize(self, run_id: str, size: GangSize, *, grace_s: float) -> None:
+        """Bring an elastic run to another size and return soon: start the ranks that are missing, or end the highest ones (SIGTERM,
+        grace, SIGKILL); all others go on undisturbed. Ends with RunResized, or with the run. An older generation than the run is
+        at changes nothing, and so does the same one, whose RunResized comes again. Unknown and ended runs, and those that are not
+        elastic: nothing happens. Asked for only where the inventory says `resizes`.
+        """
+
+    async def adopt(self) -> tuple[AdoptedRun, ...]:
+        """Find the runs of an earlier agent still known to the cluster, by run id; their events join the stream."""
+
+    def events(self) -> AsyncIterator[RunEvent]:
+        """All events of all runs, in order for each run. Ends when the backend is closed."""
+
+    async def forget(self, run_id: str) -> None:
+        """Release what is kept of a finished run (its outcome is durable elsewhere). Unknown id: nothing happens."""
+
+    async def close(self) -> None:
+        """Disconnect; runs go on."""
+
+
+class Observation(_Frozen):
+    """A run's event as it crosses to the control plane, fenced by the run's epoch."""
+
+    epoch: int
+    event: RunEvent
+
+
+class Instruction(_Frozen):
+    """An order from the control plane: an outbox row. Repeated until its sequence number is acknowledged."""
+
+    sequence: int
+    action: Literal["start", "stop", "forget", "resize"]
+    run_id: str
+    run: RunRequest | None = None
+    size: GangSize | None = None
+    outcome: Literal["cancelled", "preempted", "lost"] = "cancelled"
+    grace_s: float = 5.0
+
+
+class SyncRequest(_Frozen):
+    """The one call of an agent. Everything in it may be repeated without harm."""
+
+    agent_id: str = Field(description="fresh for each agent process")
+    reachable: bool = Field(description="the cluster answers its agent")
+    detail: str = Field(default="", max_length=2000, description="why it is not reachable")
+    inventory: Inventory | None = Field(default=None, description="only when it changed since the last call, and in the first")
+    takes_over: bool = Field(default=False, description="the first call of an agent process: it speaks for the cluster from now on")
+    known_runs: tuple[str, ...] | None = Field(default=None, description="a census: when the control plane wants one")
+    observations: tuple[Observation, ...] = ()
+    acknowledged: int = Field(default=0, description="all instructions up to this sequence number are carried out")
+    wait_s: float = Field(default=0.0, ge=0, le=60, description="how long to wait for instructions")
+
+
+class SyncReply(_Frozen):
+    """Instructions not acknowledged yet. An agent without a reply for lease_s stops its runs."""
+
+    instructions: tuple[Instruction, ...] = ()
+    lease_s: float
+    superseded: bool = Field(default=False, description="another agent process speaks for this cluster; this one must end")
+    census_wanted: bool = Field(default=False, description="name all runs; nothing is placed on the cluster before")

@@ -1,0 +1,209 @@
+"""From a backend's events to what the control plane is told: logs and results first, then the observation.
+
+Each run has its own line, so that a large result holds up no other run. Within a line the order is kept: the
+observation that a run ended is queued after its last log piece and result file have arrived, so whoever
+commits the end finds everything in its place. Nothing is dropped while the control plane is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import AuthenticationError, PermanentError, TransientError
+from cluster.link import ControlLink
+from cluster.protocol import Observation, ResultFile, RunEvent, RunFinished, RunLog, RunProgress, RunStarting
+from cluster.timing import Backoff
+
+log = logging.getLogger("cpn.agent")
+MAX_LOG_PIECE = 1024**2
+PARALLEL_FILES = 4
+STARTING_RESTS_S = 0.02
+
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+
+
+@dataclass
+class TrackedRun:
+    """What the agent remembers of a run between its start (or adoption) and the order to forget it."""
+
+    epoch: int
+    over: bool = False
+    stale: bool = False
+    forget_when_over: bool = False
+
+
+class Shipping:
+    """Takes events, brings logs and files to the control plane and keeps `pending` observations in order."""
+
+    def __init__(
+        self, link: ControlLink, runs: dict[str, TrackedRun], spawn: Spawn, *,
+        on_pending: Callable[[], None], on_over: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._link, self._runs, self._spawn = link, runs, spawn
+        self._on_pending, self._on_over = on_pending, on_over
+        self._lines: dict[str, deque[RunEvent]] = {}
+        self._pending: deque[Observation] = deque()
+        self._files = asyncio.Semaphore(PARALLEL_FILES)
+
+    def accept(self, event: RunEvent) -> None:
+        """Take an event into its run's line. Events of unknown and of ended runs are repeats and ignored."""
+        run = self._runs.get(event.run_id)
+        if run is None or run.over:
+            log.debug("event of a run that is not tracked", extra={"run_id": event.run_id, "event": event.type})
+            return
+        line = self._lines.get(event.run_id)
+        if line is not None:
+            line.append(event)
+        elif _needs_upload(event):
+            self._lines[event.run_id] = deque([event])
+            self._spawn(self._work(event.run_id, run))
+        else:
+            self._observe(run, event)
+
+    def batch(self, size: int) -> tuple[Observation, ...]:
+        """The oldest observations that the control plane has not accepted."""
+        return tuple(islice(self._pending, size))
+
+    def accepted(self, count: int) -> None:
+        """The control plane has the oldest `count` observations."""
+        for _ in range(count):
+            self._pending.popleft()
+
+    def replace_first(self, observation: Observation | None) -> None:
+        """Put another observation in place of the oldest, or none."""
+        self._pending.popleft()
+        if observation is not None:
+            self._pending.appendleft(observation)
+
+    async def _work(self, run_id: str, run: TrackedRun) -> None:
+        line = self._lines[run_id]
+        try:
+            while line:
+                event = line.popleft()
+                if isinstance(event, RunLog):
+                    await self._ship_log(run, _join(event, line))
+                elif isinstance(event, RunFinished):
+                    self._observe(run, await self._ship_files(run, event))
+                else:
+                    self._observe(run, event)
+        finally:
+            del self._lines[run_id]
+
+    def _observe(self, run: TrackedRun, event: RunEvent) -> None:
+        self._pending.append(Observation(epoch=run.epoch, event=_public(event)))
+        if isinstance(event, RunStarting):
+            # What nobody waits for goes with what comes next, which for a short run is its start, a few milliseconds later.
+            asyncio.get_running_loop().call_later(STARTING_RESTS_S, self._on_pending)
+        else:
+            self._on_pending()
+        if isinstance(event, RunFinished):
+            run.over = True
+            self._on_over(event.run_id)
+
+    async def _ship_log(self, run: TrackedRun, piece: RunLog) -> None:
+        for offset, text in _cut(piece.offset, piece.text):
+            if run.stale:
+                return
+            try:
+                accepted = await _insist(partial(self._link.upload_log, piece.run_id, run.epoch, offset, text))
+            except AuthenticationError:
+                raise
+            except PermanentError as error:
+                log.error("a piece of log was refused and is dropped: %s", error, extra={"run_id": piece.run_id, "offset": offset})
+                continue
+            run.stale = not accepted
+
+    async def _ship_files(self, run: TrackedRun, event: RunFinished) -> RunFinished:
+        """Upload every file; the event as it may be reported then."""
+        arrived: list[ResultFile] = []
+        for file in event.files:
+            if run.stale:
+                break
+            path = Path(event.directory) / file.name
+            try:
+                async with self._files:
+                    accepted = await _insist(partial(self._link.upload_result, event.run_id, run.epoch, file.name, path))
+            except AuthenticationError:
+                raise
+            except PermanentError as error:
+                return _without_result(event, arrived, "data", f"the result file {file.name} was refused: {error}")
+            except OSError as error:
+                return _without_result(event, arrived, "infrastructure", f"the result file {file.name} cannot be read: {error}")
+            run.stale = not accepted
+            arrived.append(file)
+        return event
+
+
+def reduced(observation: Observation, reason: str) -> Observation | None:
+    """What can still be said when the control plane refuses an observation: that the run ended. None for all else."""
+    event = observation.event
+    if not isinstance(event, RunFinished) or (event.preview is None and not event.files and event.category == "infrastructure"):
+        return None
+    message = f"the report of the end ({event.outcome}) was refused: {reason}"
+    plain = RunFinished(run_id=event.run_id, outcome="failed", category="infrastructure", message=message, at=event.at)
+    return Observation(epoch=observation.epoch, event=plain)
+
+
+async def _insist(call: Callable[[], Coroutine[Any, Any, bool]]) -> bool:
+    """Try until the control plane answers. Raises AuthenticationError (ends the agent), other PermanentErrors, OSError."""
+    backoff = Backoff()
+    while True:
+        try:
+            return await call()
+        except TransientError as error:
+            log.debug("upload failed, trying again: %s", error)
+            await backoff.pause()
+
+
+def _needs_upload(event: RunEvent) -> bool:
+    return isinstance(event, RunLog) or (isinstance(event, RunFinished) and bool(event.files))
+
+
+def _public(event: RunEvent) -> RunEvent:
+    """The event as it may leave the agent: without its private directory, and with numbers that JSON can carry."""
+    if isinstance(event, RunFinished) and event.directory:
+        return event.model_copy(update={"directory": ""})
+    if isinstance(event, RunProgress) and not all(map(math.isfinite, event.metrics.values())):
+        return event.model_copy(update={"metrics": {name: value for name, value in event.metrics.items() if math.isfinite(value)}})
+    return event
+
+
+def _join(first: RunLog, line: deque[RunEvent]) -> RunLog:
+    """The first piece with those that follow it without a gap, up to MAX_LOG_PIECE bytes."""
+    texts, end = [first.text], first.offset + len(first.text.encode())
+    while line and isinstance(line[0], RunLog) and line[0].offset == end and end - first.offset < MAX_LOG_PIECE:
+        text = line[0].text
+        line.popleft()
+        texts.append(text)
+        end += len(text.encode())
+    return first.model_copy(update={"text": "".join(texts)})
+
+
+def _cut(offset: int, text: str) -> Sequence[tuple[int, str]]:
+    """Pieces of at most MAX_LOG_PIECE bytes, no character cut in two, with their offsets."""
+    data = text.encode()
+    pieces, start = [], 0
+    while start < len(data):
+        end = min(start + MAX_LOG_PIECE, len(data))
+        while end < len(data) and data[end] & 0xC0 == 0x80:
+            end -= 1
+        pieces.append((offset + start, data[start:end].decode()))
+        start = end
+    return pieces
+
+
+def _without_result(event: RunFinished, arrived: list[ResultFile], category: str, message: str) -> RunFinished:
+    """The end of a run whose result did not arrive whole: a success becomes a failure, another end keeps its cause."""
+    update: dict[str, object] = {"files": tuple(arrived), "message": "; ".join(filter(None, (event.message, message)))}
+    if event.outcome == "succeeded":
+        update |= {"outcome": "failed", "category": category, "files": (), "preview": None}
+    return event.model_copy(update=update)
