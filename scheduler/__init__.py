@@ -1,0 +1,1 @@
+"""The decision: engine, lifecycle, store, and the cycle that joins them."""

@@ -1,0 +1,316 @@
+"""Admission: is this job one that we can promise to keep? If so it is stored before anybody is told.
+
+Faults of the request (unknown names, a statement that does not bind) are refused with their path, what the
+rights forbid at every cluster with each rule in words. What only lacks room is accepted: it waits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scheduler.arrays import ring_after, store_array
+from scheduler.assess import Assessment, from_refusal
+from scheduler.bells import CYCLE, Bells, job_bell
+from scheduler.dispatch import order_stop
+from scheduler.engine.reasons import POLICY
+from scheduler.errors import ConflictError, InvalidError, Problem, RefusedError
+from scheduler.freeze import Market, judge_at, read_market
+from scheduler.holds import open_predecessors
+from scheduler.lifecycle import FINAL, Cause, State
+from scheduler.store import access, arrays, dependencies, fleet, jobs
+from scheduler.store.changes import Changes
+from scheduler.store.records import ArrayRecord, JobRecord
+from scheduler.store.session import Connection, Transaction
+from workloads.catalogue.policy import place_independent
+from workloads.engines import ONE_WORKER_S, Worker, choose, estimate_bytes
+from workloads.errors import StatementError
+from workloads.runners.proving import DaftVerdict
+from workloads.runners.sql import check_statement, judge_for_daft
+from workloads.spec import JobSpec, split_ref
+
+Assessments = tuple[Assessment, ...]
+Keys = dict[tuple[str, str], tuple[str, str | None]]  # (tenant, idempotency key) → (id, digest) of what was submitted under it.
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An examined job or array of a batch, with the id that it gets when it is new."""
+
+    spec: JobSpec
+    job_id: str
+    key: str | None
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """What a batch's item has become: the job or array with this id, stored now or, under the same key, before."""
+
+    id: str
+    new: bool
+
+
+def examine(conn: Connection, spec: JobSpec, now: float) -> Assessments:
+    """Everything that can be said against a job before it waits. Raises InvalidError, RefusedError.
+
+    Returns the assessment at every cluster, for a quote; needs no transaction with the later insert, because
+    every cycle judges the rights again.
+    """
+    market = validate(conn, spec, now)
+    everywhere = place_independent(spec, [(item.product, item.licences) for item in market.inputs(spec)], now=now)
+    if everywhere:
+        raise RefusedError(
+            tuple(Problem("", item.reason.label, f"{item.message}; {item.remedy}") for item in map(from_refusal, everywhere))
+        )
+    assessments = tuple(item for way in judge_at(spec, market, fleet.list_clusters(conn), now) for item in way.assessments)
+    if assessments and all(item.reason in POLICY for item in assessments):
+        raise RefusedError(tuple(_refusal(item) for item in assessments))
+    return assessments
+
+
+def settle_engine(conn: Connection, spec: JobSpec, limit_s: float = ONE_WORKER_S, *, told: bool = False) -> JobSpec:
+    """The spec with the engine that runs its statement, and the workers that this one takes; any other kind as it is.
+
+    A job of one worker that leaves the choice open is DuckDB's as it stands; it gets a choice too when that is to be `told`.
+
+    Raises InvalidError when the job names an engine that cannot run it. What else is wrong is left for `examine` to say.
+    """
+    if spec.chosen_engine is not None:
+        raise InvalidError((Problem("chosen_engine", "answer", "it is for answers only; leave it out, and give engine"),))
+    workers = spec.resources.most
+    if spec.kind != "sql" or (workers == 1 and spec.engine == "auto" and not told):
+        return spec
+    market = read_market(conn, [spec])
+    if any(_input_problems(market, alias, ref) for alias, ref in spec.inputs.items()):
+        return spec
+    versions = {item.alias: item.version for item in market.inputs(spec)}
+    verdict = DaftVerdict(None, {})
+    if spec.engine == "daft" or (spec.engine == "auto" and workers > 1):
+        try:
+            verdict = judge_for_daft(spec.sql or "", {alias: version.columns for alias, version in versions.items()})
+        except StatementError:
+            return spec
+    refusal = next((f"it reads Parquet, and input {alias} is {version.format}" for alias, version in versions.items()
+                    if version.format != "parquet"), verdict.refusal)  # fmt: skip
+    if spec.engine == "daft" and refusal is not None:
+        words = f"Daft cannot run it: {refusal}; give engine: auto, which takes DuckDB then"
+        raise InvalidError((Problem("engine", "statement", words),))
+    size = estimate_bytes(
+        (version.rows, [column.type for column in version.columns if column.name in verdict.read.get(alias, (column.name,))])
+        for alias, version in versions.items()
+    )
+    worker = Worker(spec.resources.cpu, spec.resources.memory)
+    choice = choose(spec.engine, workers, worker, size, refusal=refusal, limit_s=limit_s)
+    return spec.model_copy(update={"resources": spec.resources.with_workers(choice.workers), "chosen_engine": choice})
+
+
+def as_asked(spec: JobSpec) -> JobSpec:
+    """A settled spec as it was submitted."""
+    if spec.chosen_engine is None:
+        return spec
+    asked = spec.resources.with_workers(spec.chosen_engine.asked_workers)
+    return spec.model_copy(update={"resources": asked, "chosen_engine": None})
+
+
+def _refusal(item: Assessment) -> Problem:
+    words = "; ".join(f"{against.message} ({against.remedy})" for against in item.against)
+    return Problem("", item.reason.label, f"{item.cluster}: {words}")
+
+
+def validate(conn: Connection, spec: JobSpec, now: float) -> Market:
+    """Refuse what is wrong whatever the rights. Returns the part of the catalogue that the job refers to."""
+    problems: list[Problem] = []
+    if not access.has_tenant(conn, spec.tenant):
+        problems.append(Problem("tenant", "unknown", f"there is no tenant {spec.tenant!r}"))
+    problems.extend(_queue_problems(conn, spec.queue))
+    deadline = spec.deadline_s()
+    if deadline is not None and deadline <= now:
+        problems.append(Problem("deadline", "past", "the deadline has passed; give a later one or leave it out"))
+    clusters = {cluster.name for cluster in fleet.list_clusters(conn)} if spec.placement.clusters else set()
+    for index, name in enumerate(spec.placement.clusters):
+        if name not in clusters:
+            problems.append(Problem(f"placement.clusters.{index}", "unknown", f"there is no cluster {name!r}"))
+    market = read_market(conn, [spec])
+    for alias, ref in sorted(spec.inputs.items()):
+        problems.extend(_input_problems(market, alias, ref))
+    if not problems and spec.kind == "sql":
+        problems.extend(_statement_problems(spec, market))
+    if problems:
+        raise InvalidError(tuple(problems))
+    return market
+
+
+def _queue_problems(conn: Connection, name: str) -> list[Problem]:
+    queues = fleet.list_queues(conn)
+    inner = {queue.parent for queue in queues}
+    open_queues = ", ".join(queue.name for queue in queues if queue.name not in inner)
+    if name in inner:
+        return [Problem("queue", "inner", f"jobs wait in the queues at the ends of the tree, and {name!r} has others below it; "
+                        f"submit to one of: {open_queues}")]  # fmt: skip
+    if name not in {queue.name for queue in queues}:
+        return [Problem("queue", "unknown", f"there is no queue {name!r}; there are: {open_queues}")]
+    return []
+
+
+def _input_problems(market: Market, alias: str, ref: str) -> list[Problem]:
+    name = split_ref(ref)[0]
+    if name not in market.products:
+        return [Problem(f"inputs.{alias}", "unknown", f"there is no product {name!r}; `cpn product list` shows what there is")]
+    if ref not in market.versions:
+        known = ", ".join(found for found in market.versions if split_ref(found)[0] == name) or "none yet"
+        return [Problem(f"inputs.{alias}", "unknown", f"there is no version {ref!r}; there are: {known}")]
+    return []
+
+
+def _statement_problems(spec: JobSpec, market: Market) -> list[Problem]:
+    try:
+        check_statement(spec.sql or "", {item.alias: item.version.columns for item in market.inputs(spec)})
+    except StatementError as error:
+        return [Problem("sql", "statement", str(error))]
+    return []
+
+
+def digest(spec: JobSpec) -> str:
+    """What tells a repeated submission from another one under the same idempotency key."""
+    # Without defaults, so that a field that a later version adds changes no digest.
+    return hashlib.sha256(json.dumps(as_asked(spec).model_dump(mode="json", exclude_defaults=True), sort_keys=True).encode()).hexdigest()
+
+
+def submit(
+    tx: Transaction, bells: Bells, spec: JobSpec, *, job_id: str, submitted_by: str, key: str | None, now: float
+) -> tuple[JobRecord, bool]:
+    """Store an examined job as queued. False with the first job when the idempotency key was used for the same
+    request; ConflictError when it was used for another, InvalidError for a job that it cannot come after."""
+    mark = digest(spec) if key else None
+    known = _submitted_before(tx.conn, spec, key, mark)
+    if known is not None:
+        return jobs.get_job(tx.conn, known), False
+    needs = open_predecessors(tx.conn, spec, job_id)
+    changes = Changes(tx.conn)
+    job = changes.add_job({**_columns(spec, job_id, submitted_by, key, mark, now), "waiting_for": len(needs)})
+    dependencies.add(tx.conn, job_id, needs)
+    changes.move_job(job, State.QUEUED, Cause.ADMITTED, at=now, message=_admitted(spec), queued_at=now)
+    changes.write()
+    tx.after_commit(lambda: bells.ring(CYCLE))
+    return changes.job_of(job_id), True
+
+
+def _admitted(spec: JobSpec) -> str:
+    """What the event of an admission says beside that."""
+    choice = spec.chosen_engine
+    return f"runs on {choice.engine}, {choice.workers} of {choice.asked_workers} workers: {choice.reason}" if choice else ""
+
+
+def submit_array(
+    tx: Transaction, bells: Bells, spec: JobSpec, *, array_id: str, submitted_by: str, key: str | None, now: float
+) -> tuple[ArrayRecord, bool]:
+    """The same for an examined array: all of its tasks are stored, or none."""
+    mark = digest(spec) if key else None
+    known = _submitted_before(tx.conn, spec, key, mark)
+    if known is not None:
+        return arrays.get_array(tx.conn, known), False
+    needs = open_predecessors(tx.conn, spec, array_id)
+    array = store_array(tx, spec, _columns(spec, array_id, submitted_by, key, mark, now), needs)
+    tx.after_commit(lambda: bells.ring(CYCLE))
+    return array, True
+
+
+def submit_batch(
+    tx: Transaction, bells: Bells, offers: Sequence[Offer], *, submitted_by: str, now: float
+) -> list[Admitted | ConflictError | InvalidError]:  # fmt: skip
+    """Store examined jobs and arrays in their order, as if submitted one after the other, but all in this transaction.
+
+    The answer to each, in the same order; one that is refused takes nothing with it.
+    """
+    changes, known = Changes(tx.conn), _keys_of(tx.conn, offers)
+    answers: list[Admitted | ConflictError | InvalidError] = []
+    for offer in offers:
+        try:
+            answers.append(_take(tx, changes, known, offer, submitted_by, now))
+        except (ConflictError, InvalidError) as error:
+            answers.append(error)
+    changes.write()
+    if any(isinstance(answer, Admitted) and answer.new for answer in answers):
+        tx.after_commit(lambda: bells.ring(CYCLE))
+    return answers
+
+
+def _take(tx: Transaction, changes: Changes, known: Keys, offer: Offer, submitted_by: str, now: float) -> Admitted:
+    spec, key = offer.spec, offer.key
+    mark = digest(spec) if key else None
+    if key and (before := _same(known.get((spec.tenant, key)), key, mark)) is not None:
+        return Admitted(before, new=False)
+    needs = open_predecessors(tx.conn, spec, offer.job_id)
+    columns = _columns(spec, offer.job_id, submitted_by, key, mark, now)
+    if spec.array is None:
+        job = changes.add_job({**columns, "waiting_for": len(needs)})
+        dependencies.add(tx.conn, job.id, needs)
+        changes.move_job(job, State.QUEUED, Cause.ADMITTED, at=now, message=_admitted(spec), queued_at=now)
+    else:
+        changes.write()  # What goes before an array gets the smaller sequence numbers.
+        store_array(tx, spec, columns, needs)
+    if key:
+        known[spec.tenant, key] = offer.job_id, mark
+    return Admitted(offer.job_id, new=True)
+
+
+def _keys_of(conn: Connection, offers: Iterable[Offer]) -> Keys:
+    """What was submitted under the keys of these offers."""
+    named: dict[str, set[str]] = defaultdict(set)
+    for offer in offers:
+        if offer.key:
+            named[offer.spec.tenant].add(offer.key)
+    found: Keys = {}
+    for tenant, keys in sorted(named.items()):
+        for job_id, key, mark in (*jobs.under_keys(conn, tenant, keys), *arrays.under_keys(conn, tenant, keys)):
+            found[tenant, key] = job_id, mark
+    return found
+
+
+def _submitted_before(conn: Connection, spec: JobSpec, key: str | None, mark: str | None) -> str | None:
+    """The id of the job or array that the same request under this key made. Raises ConflictError."""
+    if key is None:
+        return None
+    known = jobs.find_by_key(conn, spec.tenant, key) or arrays.find_by_key(conn, spec.tenant, key)
+    return _same((known.id, known.idempotency_digest) if known is not None else None, key, mark)
+
+
+def _same(known: tuple[str, str | None] | None, key: str, mark: str | None) -> str | None:
+    if known is not None and known[1] != mark:
+        raise ConflictError(f"the idempotency key {key!r} was used for another job ({known[0]})")
+    return known[0] if known is not None else None
+
+
+def _columns(spec: JobSpec, job_id: str, submitted_by: str, key: str | None, mark: str | None, now: float) -> dict[str, Any]:
+    start_after = spec.start_after_s()
+    return {
+        "id": job_id, "version": 1, "state": State.SUBMITTED.value, "tenant": spec.tenant, "queue": spec.queue, "rank": spec.rank,
+        "name": spec.name, "kind": spec.kind, "spec": spec.model_dump(mode="json"), "submitted_by": submitted_by,
+        "idempotency_key": key, "idempotency_digest": mark, "attempts": 0, "run_id": None,
+        "not_before": start_after if start_after is not None and start_after > now else None,
+        "cause": "submitted", "message": "", "blocker": "", "cancel_requested": False, "submitted_at": now,
+    }  # fmt: skip
+
+
+def cancel(tx: Transaction, bells: Bells, job_id: str, now: float) -> JobRecord:
+    """Cancel a job: at once when it waits, through its agent when it runs. Again changes nothing."""
+    job = jobs.get_job(tx.conn, job_id)
+    if State(job.state) in FINAL or job.cancel_requested:
+        return job
+    if job.state in (State.SUBMITTED, State.QUEUED):
+        changes = Changes(tx.conn)
+        job = changes.move_job(job, State.CANCELLED, Cause.CANCELLED_BY_USER, at=now, finished_at=now, cancel_requested=True)
+        if concerned := changes.write():
+            ring_after(tx, bells, {CYCLE, *map(job_bell, concerned)})
+    else:
+        job = jobs.touch_job(tx.conn, job, cancel_requested=True)
+        run = jobs.get_run(tx.conn, job.run_id or "")
+        if run is not None:
+            order_stop(tx.conn, run, "cancelled", now)
+            tx.after_commit(lambda: bells.ring(f"agent/{run.cluster}"))
+    tx.after_commit(lambda: bells.ring(job_bell(job.id)))
+    return job

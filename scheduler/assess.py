@@ -1,0 +1,154 @@
+"""What stands against a job at a cluster, and what it would cost there: rights, residency, money.
+
+One pure judgement serves submission, the freeze of every cycle, `job plan` and `job explain`, so that what a
+buyer is told before the run is what the scheduler decides by.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cluster.model import ClusterSpec
+from scheduler.engine.reasons import Reason
+from workloads.catalogue.licence import Licence
+from workloads.catalogue.policy import Refusal, judge
+from workloads.catalogue.pricing import Quote, QuotedInput, quote_run
+from workloads.catalogue.product import Product, ProductVersion
+from workloads.errors import CurrencyMismatchError
+from workloads.spec import JobSpec
+
+MIB, GIB = 1024**2, 1024**3
+
+
+@dataclass(frozen=True)
+class InputData:
+    """One input of a job with everything that a judgement of it needs."""
+
+    alias: str
+    product: Product
+    version: ProductVersion
+    licences: tuple[Licence, ...]
+
+
+@dataclass(frozen=True)
+class Against:
+    """One thing that stands against a cluster: the rule, in words, and what would change it."""
+
+    reason: Reason
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A job at a cluster, capacity aside. `quote` is the ceiling at the job's max_runtime, for a start at `starts_at`, which counts
+    where there are tariffs: its inputs are brought in first.
+
+    An elastic job may be granted at most `workers` there, which its budget pays for; that many are in `quote`, and the fewest in
+    `least_quote`, which is None for all other jobs.
+    `expected_cost` is what to compare prices by where it is not the quote's total. `carbon_g` are the grams of CO2 that a run of
+    max_runtime with the fewest workers is estimated to emit, None where a part of it is unknown.
+    """
+
+    cluster: str
+    against: tuple[Against, ...]
+    quote: Quote | None
+    transfer_bytes: int
+    transfer_s: float
+    workers: int = 1
+    least_quote: Quote | None = None
+    expected_cost: float | None = None
+    starts_at: float = 0.0
+    carbon_g: float | None = None
+
+    @property
+    def cost(self) -> float:
+        """What clusters are compared by, in their currency: the expected price for the same number of workers everywhere."""
+        quote = self.least_quote or self.quote
+        return self.expected_cost if self.expected_cost is not None else float(quote.total.amount) if quote else 0.0
+
+    @property
+    def reason(self) -> Reason:
+        """The first rule against it, FITS when there is none."""
+        return self.against[0].reason if self.against else Reason.FITS
+
+
+def assess(spec: JobSpec, inputs: Sequence[InputData], cluster: ClusterSpec, now: float) -> Assessment:
+    """Judge one job at one cluster at one time."""
+    rights = [(item.product, item.licences) for item in inputs]
+    against = [from_refusal(refusal) for refusal in judge(spec, rights, cluster=cluster.name, jurisdiction=cluster.jurisdiction, now=now)]
+    quoted = [QuotedInput(item.product, item.version, is_local(item.version, cluster.name)) for item in inputs]
+    quote: Quote | None = None
+    least: Quote | None = None
+    moved = sum(item.version.size_bytes for item in quoted if not item.local)
+    transfer_s = moved / (cluster.inbound_bandwidth_mib_s * MIB)
+    workers, starts_at = spec.resources.most, now + transfer_s
+    try:
+        workers = _affordable(spec, quoted, cluster, starts_at)
+        quote = _quote(spec, quoted, cluster, workers, starts_at)
+        least = _quote(spec, quoted, cluster, spec.resources.fewest, starts_at) if spec.resources.is_elastic else None
+    except CurrencyMismatchError as error:
+        against.append(Against(Reason.CURRENCY, str(error), "use data priced in the cluster's currency"))
+    if quote is not None:
+        against.extend(_over_budget(spec, quote))
+    return Assessment(
+        cluster=cluster.name, against=tuple(sorted(against, key=lambda item: item.reason)), quote=quote,
+        transfer_bytes=moved, transfer_s=transfer_s,
+        workers=workers, least_quote=least, starts_at=starts_at, carbon_g=_carbon_g(spec, cluster, starts_at),
+    )  # fmt: skip
+
+
+def _carbon_g(spec: JobSpec, cluster: ClusterSpec, begin_s: float) -> float | None:
+    if cluster.carbon is None:
+        return None
+    accelerator = spec.resources.accelerator
+    return cluster.carbon.grams(spec.resources, accelerator.choices[0].model if accelerator else None, begin_s, spec.max_runtime)
+
+
+def granted_quote(spec: JobSpec, inputs: Sequence[InputData], cluster: ClusterSpec, found: Assessment, workers: int) -> Quote | None:
+    """The ceiling for the workers that a job was granted at a cluster, as it was assessed there; None where it had no quote."""
+    if workers == found.workers or found.quote is None:
+        return found.quote
+    return _quote(
+        spec, [QuotedInput(item.product, item.version, is_local(item.version, cluster.name)) for item in inputs], cluster, workers,
+        found.starts_at,
+    )  # fmt: skip
+
+
+def _quote(spec: JobSpec, inputs: Sequence[QuotedInput], cluster: ClusterSpec, workers: int, starts_at: float) -> Quote:
+    return quote_run(spec.resources.with_workers(workers), inputs, cluster.prices, cluster.name, spec.max_runtime, starts_at)
+
+
+def _affordable(spec: JobSpec, inputs: Sequence[QuotedInput], cluster: ClusterSpec, starts_at: float) -> int:
+    """The most workers that the budget pays for, and the fewest where it does not pay for these."""
+    fewest, most, budget = spec.resources.fewest, spec.resources.most, spec.budget
+    if not spec.resources.is_elastic or budget is None or budget.currency != cluster.prices.currency:
+        return most
+    counts = range(fewest, most + 1)
+    paid = bisect_right(counts, budget.amount, key=lambda count: _quote(spec, inputs, cluster, count, starts_at).total.amount)
+    return max(fewest + paid - 1, fewest)
+
+
+def from_refusal(refusal: Refusal) -> Against:
+    """A catalogue refusal with the engine's reason; the names are the same by design."""
+    return Against(Reason[refusal.rule.name.upper()], refusal.message, refusal.remedy)
+
+
+def is_local(version: ProductVersion, cluster: str) -> bool:
+    """Whether a cluster holds a replica."""
+    return any(replica.cluster == cluster for replica in version.replicas)
+
+
+def _over_budget(spec: JobSpec, quote: Quote) -> list[Against]:
+    if spec.budget is None:
+        return []
+    if spec.budget.currency != quote.currency:
+        message = f"the budget is in {spec.budget.currency}, cluster {quote.cluster} charges {quote.currency}"
+        return [Against(Reason.CURRENCY, message, f"give the budget in {quote.currency}")]
+    if quote.total.amount <= spec.budget.amount:
+        return []
+    fewest = f" for {spec.resources.fewest} workers" if spec.resources.is_elastic else ""
+    message = f"the quote of {quote.total}{fewest} at {quote.cluster} is over the budget of {spec.budget}"
+    return [Against(Reason.OVER_BUDGET, message, f"raise the budget to {quote.total}, or lower max_runtime or resources")]

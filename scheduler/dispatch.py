@@ -1,0 +1,80 @@
+"""Dispatch: from a placement to the instruction that an agent carries out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from cluster.protocol import InputFile, Instruction, RunRequest
+from scheduler.assess import InputData, is_local
+from scheduler.device_books import devices_of
+from scheduler.store import evictions, outbox
+from scheduler.store.records import EvictionRecord, RunRecord
+from scheduler.store.session import Connection
+from workloads.arrays import read_array
+from workloads.spec import JobSpec
+
+GRACE_S = 5.0
+DRAINED = "drained"
+StopOutcome = Literal["cancelled", "preempted", "lost"]
+
+
+def run_name(job_id: str, attempt: int) -> str:
+    """The run's id, and with it every name on the cluster: derived, never drawn."""
+    return f"{job_id}-{attempt}"
+
+
+def run_request(spec: JobSpec, run: RunRecord, inputs: Sequence[InputData], array_index: int | None = None) -> RunRequest:
+    """All that the backend needs to start a run; `array_index` of a task of an array."""
+    return RunRequest(
+        run_id=run.id, job_id=run.job_id, attempt=run.attempt, epoch=run.epoch, kind=spec.kind, sql=spec.sql, command=spec.command,
+        engine=spec.chosen_engine.engine if spec.chosen_engine else "duckdb",
+        or_duckdb=spec.chosen_engine is not None and spec.chosen_engine.asked == "auto",
+        files=dict(spec.files), env={**spec.env, **_task_env(spec, run, array_index)},
+        inputs={item.alias: _input_file(item, run.cluster) for item in inputs},
+        cpu=spec.resources.cpu, memory_bytes=spec.resources.memory, accelerator_model=run.held["accelerator_model"],
+        accelerator_count=run.held["accelerator_count"], accelerator_devices=devices_of(run.held), nodes=tuple(run.nodes),
+        elastic=run.elastic is not None,
+        max_runtime_s=spec.max_runtime,
+    )  # fmt: skip
+
+
+def _task_env(spec: JobSpec, run: RunRecord, index: int | None) -> dict[str, str]:
+    """What tells a process which task of which array it is."""
+    if index is None or spec.array is None or spec.kind == "sql":
+        return {}
+    array_id = run.job_id.removesuffix(f"-{index}")
+    return {"CPN_ARRAY_ID": array_id, "CPN_ARRAY_INDEX": str(index), "CPN_ARRAY_SIZE": str(read_array(spec.array).size)}
+
+
+def _input_file(item: InputData, cluster: str) -> InputFile:
+    version = item.version
+    # The replica of the same cluster first, else the first by cluster name.
+    replica = min(version.replicas, key=lambda replica: (replica.cluster != cluster, replica.cluster))
+    return InputFile(
+        ref=version.ref, uri=replica.uri, format=version.format, size_bytes=version.size_bytes, sha256=version.sha256,
+        local=is_local(version, cluster),
+    )  # fmt: skip
+
+
+def start_order(run: RunRecord, request: RunRequest) -> Instruction:
+    """The instruction to start a run."""
+    return Instruction(sequence=0, action="start", run_id=run.id, run=request)
+
+
+def stop_order(run_id: str, outcome: StopOutcome) -> Instruction:
+    """The instruction to end a run."""
+    return Instruction(sequence=0, action="stop", run_id=run_id, outcome=outcome, grace_s=GRACE_S)
+
+
+def forget_order(run_id: str) -> Instruction:
+    """The word that a run's outcome is durable and its traces may go."""
+    return Instruction(sequence=0, action="forget", run_id=run_id)
+
+
+def order_stop(conn: Connection, run: RunRecord, outcome: StopOutcome, now: float) -> None:
+    """Tell the run's agent to end it. One that is stopped because its member is drained costs its job no attempt."""
+    if outcome == "preempted":
+        words = f"moved away from {run.cluster}, which is drained"
+        evictions.note(conn, [EvictionRecord(run.id, run.job_id, None, DRAINED, words, now)])
+    outbox.put(conn, run.cluster, stop_order(run.id, outcome), now)

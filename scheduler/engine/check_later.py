@@ -1,0 +1,42 @@
+"""The part of `check` that proves that who waits for a cheaper hour has one, in time for its deadline."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scheduler.engine.plan import Plan, Promise
+from scheduler.engine.reasons import Reason
+from scheduler.engine.snapshot import Later, Snapshot
+
+# How far the price of a start may be off, as a part of it.
+SLACK = 1e-6
+
+
+def heads_and_waiting(plan: Plan) -> tuple[list[Promise], list[Promise]]:
+    """The promises to jobs that are blocked, and those to jobs that wait for a cheaper hour."""
+    waiting = {item.job for item in plan.unplaced if Reason.CHEAPER_LATER in item.clusters}
+    return [item for item in plan.promises if item.job not in waiting], [item for item in plan.promises if item.job in waiting]
+
+
+def later_faults(snapshot: Snapshot, plan: Plan) -> list[str]:
+    """Jobs that wait for a cheaper hour and may not, or are promised none that is in time and cheaper."""
+    promised, later = {item.job: item for item in plan.promises}, {item.job: item for item in snapshot.later}
+    faults = []
+    for item in plan.unplaced:
+        if Reason.CHEAPER_LATER in item.clusters:
+            name, promise = snapshot.jobs.ids[item.job], promised.get(item.job)
+            costs = later.get(name)
+            if costs is None or promise is None:
+                faults.append(f"{name} waits for a cheaper hour, and {'may not' if costs is None else 'is promised none'}")
+            else:
+                faults += [f"{name} waits for an hour that {fault}" for fault in _faults(costs, promise)]
+    return faults
+
+
+def _faults(later: Later, promise: Promise) -> list[str]:
+    cluster, permitted = promise.cluster, later.latest_s > -np.inf
+    cost = np.interp(promise.start_s, later.at_s[cluster], later.cost[cluster])
+    # It is cheaper than the place where it could start now, at least than the dearest of those.
+    dearest = later.cost[permitted, 0].max(initial=0.0)
+    rules = ((promise.start_s <= later.latest_s[cluster], "is too late"), (cost <= dearest * (1 + SLACK), "is not cheaper"))
+    return [fault for kept, fault in rules if not kept]

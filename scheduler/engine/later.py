@@ -1,0 +1,53 @@
+"""Later: whether a job that may wait for a cheaper hour should, and until when.
+
+What a run costs depends on when it starts: on a line between the times at which a tariff changes under its beginning or its end. So
+the cheapest start is at one of those, or as soon as there is room. A job waits for it only with a promise: a start that others do not
+delay, in time for its deadline. Where none can be promised that saves enough, the job takes its turn like any other.
+
+Waiting has to save a part of the price, less where it is not long, so that nobody waits for hours for a cent, or starts at the dear
+rate a minute before the cheap one. Times are in seconds from now.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scheduler.engine.snapshot import Floats, Later
+
+# The part of the price that waiting for this long or longer has to save at least; for less long that much less.
+LEAST_SAVING, LONG_S = 0.02, 3600.0
+# Nobody waits for less: sums of fractions are off by that much.
+SOONEST_S = 0.001
+
+
+def cost_at(later: Later, cluster: int, start_s: Floats) -> Floats:
+    """[T] What the job costs at a cluster where it may go, if it is placed at these times."""
+    cost: Floats = np.interp(start_s, later.at_s[cluster], later.cost[cluster])
+    return cost
+
+
+def now_at_least(later: Later) -> float:
+    """The least that the job costs if it is placed now at a cluster where it may go; inf where there is none."""
+    return float(later.cost[later.latest_s > -np.inf, 0].min(initial=np.inf))
+
+
+def most(cost_now: float, start_s: Floats) -> Floats:
+    """[T] What the job may cost at these times so that waiting is worth it; placed now it costs `cost_now`."""
+    return cost_now * (1.0 - LEAST_SAVING * np.minimum(start_s / LONG_S, 1.0))
+
+
+def worth_waiting(later: Later, cluster: int, start_s: Floats, cost_now: float) -> Floats:
+    """[W] Of these times those at which the job would be placed in time and save enough, the cheapest first, then the soonest."""
+    times = start_s[(start_s > SOONEST_S) & (start_s <= later.latest_s[cluster])]
+    costs = cost_at(later, cluster, times)
+    worth = costs < most(cost_now, times)
+    times, costs = times[worth], costs[worth]
+    ordered: Floats = times[np.lexsort((times, costs.round(6)))]
+    return ordered
+
+
+def turning_points(later: Later, cluster: int) -> Floats:
+    """[K] The times to come at which the price at a cluster may be least, the last in time among them."""
+    times = np.unique(np.append(later.at_s[cluster], later.latest_s[cluster]))
+    ahead: Floats = times[(times > SOONEST_S) & (times <= later.latest_s[cluster])]
+    return ahead

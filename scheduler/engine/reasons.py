@@ -1,0 +1,46 @@
+"""Why a job does not go to a cluster or a node. Small integers inside arrays, names safe as metric labels."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Reason(IntEnum):
+    """Ordered from what only a right can change to what only time can change; 0 means nothing stands against it."""
+
+    FITS = 0
+    LICENCE_MISSING = 1
+    LICENCE_EXPIRED = 2
+    LICENCE_PURPOSE = 3
+    LICENCE_JURISDICTION = 4
+    PRODUCT_PURPOSE = 5
+    PRODUCT_JURISDICTION = 6
+    JOB_JURISDICTION = 7
+    JOB_CLUSTER = 8
+    CURRENCY = 9
+    OVER_BUDGET = 10
+    CLUSTER_UNHEALTHY = 11
+    CLUSTER_CORDONED = 12
+    KIND_UNSUPPORTED = 13
+    NODE_NOT_READY = 14
+    NODE_LABELS = 15
+    NODE_ACCELERATOR_MODEL = 16
+    NODE_TOO_SMALL = 17
+    NODE_BUSY = 18
+    GANG_DOES_NOT_FIT = 19
+    GROUP_DOES_NOT_FIT = 20
+    QUEUE_LIMIT = 21
+    QUEUE_QUOTA = 22
+    QUEUE_ORDER = 23
+    RESERVED_FOR_ANOTHER = 24
+    ARRAY_LIMIT = 25
+    RESERVED_FOR_OTHERS = 26
+    MAINTENANCE = 27
+    CHEAPER_LATER = 28
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
+POLICY = frozenset(reason for reason in Reason if Reason.LICENCE_MISSING <= reason <= Reason.OVER_BUDGET)

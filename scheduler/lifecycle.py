@@ -1,0 +1,110 @@
+"""The life of a job and of its runs, as one table.
+
+A job is the request, a run one attempt at it. Both move through the same states; a job follows its current
+run, and only a job goes back from an ended attempt to `queued`, which begins a new run later. Nothing moves
+except by a row of this table, and every move is stored as an event with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+
+from scheduler.errors import IllegalTransitionError
+
+
+class State(StrEnum):
+    """Where a job or a run stands."""
+
+    SUBMITTED = "submitted"
+    QUEUED = "queued"
+    PLACED = "placed"
+    STARTING = "starting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PREEMPTED = "preempted"
+    LOST = "lost"
+
+
+class Cause(StrEnum):
+    """Why a move was made; safe as a metric label."""
+
+    ADMITTED = "admitted"
+    DECIDED = "decided"
+    ACCEPTED = "accepted"
+    STARTED = "started"
+    FINISHED = "finished"
+    EXIT = "exit"
+    MAX_RUNTIME = "max_runtime"
+    STATEMENT = "statement"
+    DATA = "data"
+    START_FAILED = "start_failed"
+    INFRASTRUCTURE = "infrastructure"
+    CLUSTER_LOST = "cluster_lost"
+    RUN_LOST = "run_lost"
+    PREEMPTED = "preempted"
+    CANCELLED_BY_USER = "cancelled_by_user"
+    DRAINED = "drained"
+    RETRY = "retry"
+    LICENCE_ENDED = "licence_ended"
+    DEPENDENCY = "dependency"
+    CLAIMED = "claimed"
+    RESIZING = "resizing"
+    RESIZED = "resized"
+
+
+ENDS = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.PREEMPTED, State.LOST})
+HOLDS_CAPACITY = frozenset({State.PLACED, State.STARTING, State.RUNNING})
+FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+
+_S, _C = State, Cause
+_BROKE = frozenset({_C.START_FAILED, _C.INFRASTRUCTURE, _C.DATA})
+_GONE = frozenset({_C.CLUSTER_LOST, _C.RUN_LOST})
+
+MOVES: dict[tuple[State, State], frozenset[Cause]] = {
+    (_S.SUBMITTED, _S.QUEUED): frozenset({_C.ADMITTED}),
+    (_S.QUEUED, _S.PLACED): frozenset({_C.DECIDED}),
+    # It waits on, and others are ended to make room for it.
+    (_S.QUEUED, _S.QUEUED): frozenset({_C.CLAIMED}),
+    (_S.QUEUED, _S.CANCELLED): frozenset({_C.CANCELLED_BY_USER, _C.DEPENDENCY}),
+    (_S.QUEUED, _S.FAILED): frozenset({_C.LICENCE_ENDED, _C.DEPENDENCY}),
+    (_S.PLACED, _S.STARTING): frozenset({_C.ACCEPTED}),
+    (_S.PLACED, _S.FAILED): _BROKE,
+    (_S.PLACED, _S.CANCELLED): frozenset({_C.CANCELLED_BY_USER}),
+    (_S.PLACED, _S.PREEMPTED): frozenset({_C.PREEMPTED, _C.DRAINED}),
+    (_S.PLACED, _S.LOST): _GONE,
+    (_S.STARTING, _S.RUNNING): frozenset({_C.STARTED}),
+    (_S.STARTING, _S.FAILED): _BROKE | {_C.STATEMENT, _C.MAX_RUNTIME},
+    (_S.STARTING, _S.CANCELLED): frozenset({_C.CANCELLED_BY_USER}),
+    (_S.STARTING, _S.PREEMPTED): frozenset({_C.PREEMPTED, _C.DRAINED}),
+    (_S.STARTING, _S.LOST): _GONE,
+    # It runs on with other workers: they were ordered, or are there.
+    (_S.RUNNING, _S.RUNNING): frozenset({_C.RESIZING, _C.RESIZED}),
+    (_S.RUNNING, _S.SUCCEEDED): frozenset({_C.FINISHED}),
+    (_S.RUNNING, _S.FAILED): _BROKE | {_C.EXIT, _C.STATEMENT, _C.MAX_RUNTIME},
+    (_S.RUNNING, _S.CANCELLED): frozenset({_C.CANCELLED_BY_USER}),
+    (_S.RUNNING, _S.PREEMPTED): frozenset({_C.PREEMPTED, _C.DRAINED}),
+    (_S.RUNNING, _S.LOST): _GONE,
+    # Only a job takes these: the ended attempt stays ended, the job waits for its next one.
+    (_S.FAILED, _S.QUEUED): frozenset({_C.RETRY}),
+    (_S.PREEMPTED, _S.QUEUED): frozenset({_C.RETRY}),
+    (_S.LOST, _S.QUEUED): frozenset({_C.RETRY}),
+    (_S.LOST, _S.FAILED): _GONE,
+    (_S.PREEMPTED, _S.FAILED): frozenset({_C.PREEMPTED, _C.DRAINED}),
+}
+
+# A run begins placed, and never leaves its end.
+RUN_MOVES = {(start, finish): causes for (start, finish), causes in MOVES.items() if start in HOLDS_CAPACITY}
+
+
+def move(
+    subject: str, start: State, finish: State, cause: Cause, history: Iterable[str] = (),
+    moves: Mapping[tuple[State, State], frozenset[Cause]] = MOVES,
+) -> State:  # fmt: skip
+    """The new state, or IllegalTransitionError with the subject's history when the table has no such row."""
+    if cause not in moves.get((start, finish), frozenset()):
+        story = " → ".join(history) or "no history"
+        raise IllegalTransitionError(f"{subject}: {start} → {finish} because of {cause} is not a legal move ({story})")
+    return finish

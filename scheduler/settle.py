@@ -1,0 +1,173 @@
+"""Settle: a run has ended; what becomes of its job, is it tried again, what does it cost.
+
+Charged is what the buyer's own work used: runs that succeeded, failed by their own doing, hit their time
+limit or were cancelled while running. What the network broke is free, and data is charged only when the
+result was delivered. No charge exceeds the quote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from cluster.carbon import Carbon
+from cluster.model import ClusterSpec
+from cluster.protocol import RunFinished
+from scheduler.assess import is_local
+from scheduler.freeze import Market, read_market
+from scheduler.lifecycle import Cause, State
+from scheduler.retry import GiveUp, Retry, decide
+from scheduler.store import fleet, rates
+from scheduler.store.changes import Changes
+from scheduler.store.records import JobRecord, RunRecord, Sizing
+from scheduler.store.session import Connection
+from workloads.catalogue.pricing import Prices, Quote, QuotedInput, Receipt, charged_time, settle_run
+from workloads.resources import EXACT, Resources
+from workloads.spec import JobSpec
+
+MOST_REMEMBERED = 1024
+CHARGED = frozenset({Cause.FINISHED, Cause.EXIT, Cause.MAX_RUNTIME, Cause.STATEMENT, Cause.CANCELLED_BY_USER})
+
+
+class Terms:
+    """Prices and data terms as they are in this transaction, each read once, however many runs are settled by them."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+        self._members: dict[str, ClusterSpec] = {}
+        self._markets: dict[frozenset[str], Market] = {}
+
+    def prices(self, cluster: str) -> Prices:
+        """What a member charges now. Raises NotFoundError."""
+        return self._member(cluster).prices
+
+    def carbon(self, cluster: str) -> Carbon | None:
+        """What is known of a member's electricity. Raises NotFoundError."""
+        return self._member(cluster).carbon
+
+    def _member(self, cluster: str) -> ClusterSpec:
+        if cluster not in self._members:
+            self._members[cluster] = fleet.get_cluster(self._conn, cluster).spec
+        return self._members[cluster]
+
+    def inputs(self, spec: JobSpec, cluster: str) -> list[QuotedInput]:
+        """The inputs of a job that ran at a cluster."""
+        refs = frozenset(spec.inputs.values())
+        if refs not in self._markets:
+            self._markets[refs] = read_market(self._conn, [spec])
+        market = self._markets[refs]
+        return [QuotedInput(item.product, item.version, is_local(item.version, cluster)) for item in market.inputs(spec)]
+
+
+def end_run(
+    changes: Changes, terms: Terms, job: JobRecord, run: RunRecord, finish: State, cause: Cause, *,
+    now: float, message: str = "", event: RunFinished | None = None, spared: bool = False,
+) -> JobRecord:  # fmt: skip
+    """End a run and settle the job: final, or back in the queue. An attempt that is spared costs the job none of those it may make."""
+    charged = cause in CHARGED
+    if job.cancel_requested and finish is not State.SUCCEEDED:
+        # However the run came to its end, its buyer wanted it ended.
+        finish, cause = State.CANCELLED, Cause.CANCELLED_BY_USER
+    columns: dict[str, Any] = {"finished_at": now, "message": message}
+    if event is not None:
+        columns |= {
+            "exit_code": event.exit_code, "usage": event.usage.model_dump(mode="json"),
+            "preview": event.preview.model_dump(mode="json") if event.preview else None,
+            "files": [file.model_dump(mode="json") for file in event.files],
+        }  # fmt: skip
+    run = changes.move_run(run, finish, cause, **columns)
+    job = changes.move_job(job, finish, cause, at=now, message=message, finished_at=now)
+    _note_rate(changes, job, run, now)
+    spec = job.parsed()
+    if finish not in (State.SUCCEEDED, State.CANCELLED):
+        if spared:
+            job = changes.touch_job(job, spared=job.spared + 1)
+        verdict = decide(finish, cause, job.attempts - job.spared, spec.retry.attempts, frozenset(spec.retry.on))
+        if isinstance(verdict, Retry):
+            return requeue(changes, job, now, verdict.delay_s, spared=message if spared else "")
+        job = _give_up(changes, job, verdict, finish, cause, now, message)
+    if charged and run.started_at is not None:
+        changes.charge(job, run.id, make_receipt(terms, spec, job, run, now).model_dump(mode="json"), now)
+    return job
+
+
+def _note_rate(changes: Changes, job: JobRecord, run: RunRecord, now: float) -> None:
+    """Keep how fast a run on accelerators was, if it had as many all the time; how long it took, if it did all of the work."""
+    model = run.held["accelerator_model"]
+    if model is None or run.started_at is None or (run.sizing is not None and run.sizing.past):
+        return
+    steps = rates.steps_per_s(changes.conn, run.id)
+    whole = run.state == State.SUCCEEDED and run.attempt == 1 and now > run.started_at
+    if steps is not None or whole:
+        changes.note_rate({
+            "run_id": run.id, "tenant": job.tenant, "kind": job.kind, "name": job.name, "model": model,
+            "devices": float(run.held["accelerator_count"] * len(run.nodes)), "steps_per_s": steps,
+            "seconds": now - run.started_at if whole else None, "at": now,
+        })  # fmt: skip
+
+
+def requeue(changes: Changes, job: JobRecord, now: float, delay_s: float, *, spared: str = "") -> JobRecord:
+    """Back to the queue for the next attempt, in its old place. `spared` says why the last one does not count, where it does not."""
+    why = f"{job.cause}, which does not count: {spared}" if spared else job.cause
+    message = f"attempt {job.attempts} ended ({why}); trying again"
+    not_before = now + delay_s if delay_s > 0 else None
+    return changes.move_job(
+        job, State.QUEUED, Cause.RETRY, at=now, message=message,
+        not_before=not_before, queued_at=now, started_at=None, finished_at=None, blocker="",
+    )  # fmt: skip
+
+
+def _give_up(changes: Changes, job: JobRecord, why: GiveUp, finish: State, cause: Cause, now: float, message: str) -> JobRecord:
+    if finish not in (State.LOST, State.PREEMPTED):
+        return job
+    reason = f"no attempt is left after {job.attempts - job.spared}" if why.exhausted else "retry.on does not cover it"
+    return changes.move_job(job, State.FAILED, cause, at=now, message=f"{message}; {reason}".strip("; "))
+
+
+def make_receipt(terms: Terms, spec: JobSpec, job: JobRecord, run: RunRecord, now: float) -> Receipt:
+    """What the run used, line by line, never over its quote."""
+    quote = _read_quote(to_json(run.quote))
+    began, ended = run.started_at or now, run.finished_at or now
+    wall_s = ended - began
+    delivered = run.state == State.SUCCEEDED
+    resources, prices = held_resources(spec, run), terms.prices(run.cluster)
+    seconds = _as_at_its_peak(run.sizing, quote, prices, began, ended) if run.sizing else None
+    lines = settle_run(
+        quote, resources, terms.inputs(spec, run.cluster), prices, wall_s, started_at=began, delivered=delivered, seconds=seconds
+    )
+    spans = run.sizing.spans(began, ended) if run.sizing else [(began, ended, resources.most)]
+    return Receipt.of(
+        quote, lines, job_id=job.id, run_id=run.id, tenant=job.tenant, purpose=spec.purpose, wall_s=wall_s, issued_at=now,
+        hours=charged_time(quote, prices, wall_s, began).hours,
+        engine=spec.chosen_engine, carbon_g=_grams(terms.carbon(run.cluster), resources, run.held["accelerator_model"], spans),
+    )  # fmt: skip
+
+
+def _grams(carbon: Carbon | None, resources: Resources, model: str | None, spans: Sequence[tuple[float, float, int]]) -> float | None:
+    """The estimated grams of CO2 of all times (begin, end) with so many workers; None where nothing is declared to go by."""
+    if carbon is None:
+        return None
+    found = [carbon.grams(resources.with_workers(count), model, begin_s, max(end_s - begin_s, 0.0)) for begin_s, end_s, count in spans]
+    return None if None in found else sum(item for item in found if item is not None)
+
+
+def _as_at_its_peak(sizing: Sizing, quote: Quote, prices: Prices, began: float, ended: float) -> Decimal:
+    """The time that the most workers that a gang had, which its quote is for, are charged for what it had in all."""
+    spans = [(count, charged_time(quote, prices, end_s - begin_s, begin_s).seconds) for begin_s, end_s, count in sizing.spans(began, ended)]
+    return EXACT.divide(sum((seconds * count for count, seconds in spans), Decimal(0)), Decimal(sizing.peak))
+
+
+@lru_cache(maxsize=MOST_REMEMBERED)
+def _read_quote(text: bytes) -> Quote:
+    """A quote as it was stored; like runs have like quotes."""
+    return Quote.model_validate(from_json(text))
+
+
+def held_resources(spec: JobSpec, run: RunRecord) -> Resources:
+    """What a run held: its workers, the most that it had at once, and of the accelerator models that it might use its own."""
+    model, granted = run.held["accelerator_model"], spec.resources.with_workers(run.sizing.peak if run.sizing else len(run.nodes))
+    return granted.on(model) if model else granted

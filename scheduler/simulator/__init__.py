@@ -1,0 +1,1 @@
+"""The scheduler on a virtual clock: recorded and made-up work, decided by the production engine."""

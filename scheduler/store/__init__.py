@@ -1,0 +1,1 @@
+"""Durable state: tables, guarded writes, and reads. The only package that knows SQLAlchemy."""

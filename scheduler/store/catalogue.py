@@ -1,0 +1,145 @@
+"""Products, versions and licences. Every change counts up the generation that decisions are checked against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, bindparam, func, insert, select, update
+
+from scheduler.errors import ConflictError, NotFoundError
+from scheduler.store.tables import generations, licences, product_versions, products
+from workloads.catalogue.licence import Licence
+from workloads.catalogue.product import Product, ProductVersion
+
+GENERATION = "catalogue"
+
+_NAMES: BindParameter[str] = bindparam("names", expanding=True)
+_TENANTS: BindParameter[str] = bindparam("tenants", expanding=True)
+_GENERATION = select(generations.c.value).where(generations.c.name == GENERATION)
+_PRODUCTS = select(products).where(products.c.name.in_(_NAMES))
+_VERSIONS = (
+    select(product_versions).where(product_versions.c.product.in_(_NAMES)).order_by(product_versions.c.product, product_versions.c.version)
+)
+_LICENCES = (
+    select(licences).where(licences.c.tenant.in_(_TENANTS), licences.c.product.in_(_NAMES)).order_by(licences.c.created_at, licences.c.id)
+)
+
+
+def generation(conn: Connection) -> int:
+    """How often the catalogue has changed."""
+    return int(conn.execute(_GENERATION).scalar() or 0)
+
+
+def count_up(conn: Connection) -> None:
+    """Note that what decisions rest on has changed."""
+    changed = conn.execute(update(generations).where(generations.c.name == GENERATION).values(value=generations.c.value + 1))
+    if changed.rowcount == 0:
+        conn.execute(insert(generations).values(name=GENERATION, value=1))
+
+
+def add_product(conn: Connection, product: Product, now: float) -> bool:
+    """Create a product; False when it is there with equal terms. Raises ConflictError when its terms differ."""
+    try:
+        known = get_product(conn, product.name)
+    except NotFoundError:
+        conn.execute(insert(products).values(name=product.name, product=product.model_dump(mode="json"), created_at=now))
+        count_up(conn)
+        return True
+    if known != product:
+        raise ConflictError(f"product {product.name!r} exists with other terms; update its terms to change them")
+    return False
+
+
+def replace_product(conn: Connection, product: Product) -> None:
+    """New terms for a product. Raises NotFoundError."""
+    values = {"product": product.model_dump(mode="json")}
+    if conn.execute(update(products).where(products.c.name == product.name).values(**values)).rowcount != 1:
+        raise NotFoundError(f"there is no product {product.name!r}")
+    count_up(conn)
+
+
+def get_product(conn: Connection, name: str) -> Product:
+    """One product. Raises NotFoundError."""
+    row = conn.execute(select(products.c.product).where(products.c.name == name)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no product {name!r}")
+    return Product.model_validate(row.product)
+
+
+def list_products(conn: Connection, after: str = "", limit: int = 1000) -> list[tuple[Product, float]]:
+    """Products with the time of their creation, by name."""
+    query = select(products).where(products.c.name > after).order_by(products.c.name).limit(limit)
+    return [(Product.model_validate(row.product), row.created_at) for row in conn.execute(query)]
+
+
+def created_at(conn: Connection, name: str) -> float:
+    """When a product was created."""
+    return float(conn.execute(select(products.c.created_at).where(products.c.name == name)).scalar_one())
+
+
+def products_named(conn: Connection, names: Iterable[str]) -> dict[str, Product]:
+    """The products of these names that exist."""
+    rows = conn.execute(_PRODUCTS, {"names": sorted(set(names))})
+    return {row.name: Product.model_validate(row.product) for row in rows}
+
+
+def next_version(conn: Connection, product: str) -> int:
+    """The number that the next version of a product gets."""
+    newest = conn.execute(select(func.max(product_versions.c.version)).where(product_versions.c.product == product)).scalar()
+    return int(newest or 0) + 1
+
+
+def add_version(conn: Connection, version: ProductVersion, now: float) -> None:
+    """Store an immutable version."""
+    document = version.model_dump(mode="json")
+    conn.execute(insert(product_versions).values(product=version.product, version=version.version, document=document, created_at=now))
+    count_up(conn)
+
+
+def versions_of(conn: Connection, names: Iterable[str]) -> dict[str, ProductVersion]:
+    """All versions of these products by reference (`owner/name@1`)."""
+    rows = conn.execute(_VERSIONS, {"names": sorted(set(names))})
+    return {version.ref: version for version in (ProductVersion.model_validate(row.document) for row in rows)}
+
+
+def add_licence(conn: Connection, licence: Licence, now: float) -> None:
+    """Store a grant."""
+    conn.execute(
+        insert(licences).values(
+            id=licence.id, tenant=licence.tenant, product=licence.product, licence=licence.model_dump(mode="json"), created_at=now
+        )
+    )
+    count_up(conn)
+
+
+def revoke_licence(conn: Connection, product: str, licence_id: str, now: float) -> Licence:
+    """End a grant; again changes nothing. Raises NotFoundError."""
+    guard = (licences.c.id == licence_id, licences.c.product == product)
+    row = conn.execute(select(licences).where(*guard)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"product {product!r} has no licence {licence_id!r}")
+    licence = _licence(row).model_copy(update={"revoked": True})
+    if row.revoked_at is None:
+        conn.execute(update(licences).where(*guard).values(revoked_at=now, licence=licence.model_dump(mode="json")))
+        count_up(conn)
+    return licence
+
+
+def licences_for(conn: Connection, product: str) -> list[Licence]:
+    """All grants of a product, oldest first."""
+    query = select(licences).where(licences.c.product == product).order_by(licences.c.created_at, licences.c.id)
+    return [_licence(row) for row in conn.execute(query)]
+
+
+def licences_of(conn: Connection, tenants: Iterable[str], names: Iterable[str]) -> dict[tuple[str, str], tuple[Licence, ...]]:
+    """Grants by (tenant, product), oldest first, revoked ones included."""
+    grants: dict[tuple[str, str], tuple[Licence, ...]] = {}
+    for row in conn.execute(_LICENCES, {"tenants": sorted(set(tenants)), "names": sorted(set(names))}):
+        key = (row.tenant, row.product)
+        grants[key] = (*grants.get(key, ()), _licence(row))
+    return grants
+
+
+def _licence(row: Any) -> Licence:
+    return Licence.model_validate(row.licence)

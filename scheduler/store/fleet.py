@@ -1,0 +1,132 @@
+"""Members, their nodes, and the queues."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, Text, bindparam, cast, delete, insert, select, update
+
+from cluster.health import Health
+from cluster.model import ClusterSpec, Node
+from scheduler.errors import ConflictError, NotFoundError
+from scheduler.store.records import ClusterRecord, NodeRecord, QueueRecord
+from scheduler.store.tables import clusters, nodes, queues, windows
+
+# Every decision reads all members and nodes, which hardly ever change: documents are read as text, and each text is parsed once.
+MOST_PARSED = 65_536
+
+_NAME: BindParameter[str] = bindparam("of_name")
+_CLUSTERS = select(
+    cast(clusters.c.spec, Text), clusters.c.cordon, clusters.c.health, clusters.c.detail, clusters.c.agent_id, clusters.c.backend_version,
+    clusters.c.heard_at, clusters.c.reachable_at, clusters.c.created_at, clusters.c.introduced, clusters.c.resizes,
+).order_by(clusters.c.name)  # fmt: skip
+_CLUSTER = _CLUSTERS.where(clusters.c.name == _NAME)
+_UPDATE_CLUSTER = update(clusters).where(clusters.c.name == _NAME)
+_NODES = select(nodes.c.cluster, cast(nodes.c.node, Text), nodes.c.seen_at).order_by(nodes.c.cluster, nodes.c.name)
+_NODES_OF = _NODES.where(nodes.c.cluster == _NAME)
+_QUEUES = select(queues).order_by(queues.c.name)
+_QUEUE = _QUEUES.where(queues.c.name == _NAME)
+
+
+def add_cluster(conn: Connection, spec: ClusterSpec, now: float) -> None:
+    """Register a member. Raises ConflictError when the name is taken."""
+    if conn.execute(select(clusters.c.name).where(clusters.c.name == spec.name)).first():
+        raise ConflictError(f"there is a cluster {spec.name!r} already; remove it first or choose another name")
+    conn.execute(
+        insert(clusters).values(
+            name=spec.name, spec=spec.model_dump(mode="json"), cordon="open", health=Health.SUSPECT.value,
+            detail="its agent has not reported yet", agent_id="", backend_version="", heard_at=None, reachable_at=None, created_at=now,
+        )
+    )  # fmt: skip
+
+
+def list_clusters(conn: Connection) -> list[ClusterRecord]:
+    """All members by name."""
+    return [_cluster(row) for row in conn.execute(_CLUSTERS)]
+
+
+def get_cluster(conn: Connection, name: str) -> ClusterRecord:
+    """One member. Raises NotFoundError."""
+    row = conn.execute(_CLUSTER, {"of_name": name}).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no cluster {name!r}")
+    return _cluster(row)
+
+
+def update_cluster(conn: Connection, name: str, **columns: Any) -> None:
+    """Change columns of a member; `spec` may be a ClusterSpec. Raises NotFoundError."""
+    if isinstance(columns.get("spec"), ClusterSpec):
+        columns["spec"] = columns["spec"].model_dump(mode="json")
+    if conn.execute(_UPDATE_CLUSTER, {"of_name": name, **columns}).rowcount != 1:
+        raise NotFoundError(f"there is no cluster {name!r}")
+
+
+def want_introductions(conn: Connection) -> None:
+    """No agent counts as introduced any more: each has to name its runs before something is placed on its cluster."""
+    conn.execute(update(clusters).values(introduced=False))
+
+
+def remove_cluster(conn: Connection, name: str) -> None:
+    """Forget a member with its nodes and windows. Raises NotFoundError."""
+    conn.execute(delete(nodes).where(nodes.c.cluster == name))
+    conn.execute(delete(windows).where(windows.c.cluster == name))
+    if conn.execute(delete(clusters).where(clusters.c.name == name)).rowcount != 1:
+        raise NotFoundError(f"there is no cluster {name!r}")
+
+
+def replace_nodes(conn: Connection, cluster: str, found: tuple[Node, ...], now: float) -> None:
+    """Make the stored nodes of a member those of its newest inventory."""
+    conn.execute(delete(nodes).where(nodes.c.cluster == cluster))
+    rows = [{"cluster": cluster, "name": node.name, "node": node.model_dump(mode="json"), "seen_at": now} for node in found]
+    if rows:
+        conn.execute(insert(nodes), rows)
+
+
+def list_nodes(conn: Connection, cluster: str | None = None) -> list[NodeRecord]:
+    """Nodes by cluster and name."""
+    rows = conn.execute(_NODES) if cluster is None else conn.execute(_NODES_OF, {"of_name": cluster})
+    return [NodeRecord(name, _read_node(node), seen_at) for name, node, seen_at in rows]
+
+
+def add_queue(conn: Connection, name: str, weight: float, max_running: int | None, now: float, **more: Any) -> QueueRecord:
+    """Create a queue; `more` are its other columns. Raises ConflictError when the name is taken."""
+    if conn.execute(select(queues.c.name).where(queues.c.name == name)).first():
+        raise ConflictError(f"there is a queue {name!r} already")
+    conn.execute(insert(queues).values(name=name, weight=weight, max_running=max_running, created_at=now, **more))
+    return get_queue(conn, name)
+
+
+def get_queue(conn: Connection, name: str) -> QueueRecord:
+    """One queue. Raises NotFoundError."""
+    row = conn.execute(_QUEUE, {"of_name": name}).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no queue {name!r}")
+    return QueueRecord(*row)
+
+
+def update_queue(conn: Connection, name: str, **columns: Any) -> QueueRecord:
+    """Change columns of a queue. Raises NotFoundError."""
+    if columns and conn.execute(update(queues).where(queues.c.name == name).values(**columns)).rowcount != 1:
+        raise NotFoundError(f"there is no queue {name!r}")
+    return get_queue(conn, name)
+
+
+def list_queues(conn: Connection) -> list[QueueRecord]:
+    """All queues by name."""
+    return [QueueRecord(*row) for row in conn.execute(_QUEUES)]
+
+
+def _cluster(row: Any) -> ClusterRecord:
+    spec, cordon, health, *rest = row
+    return ClusterRecord(_read_spec(spec), cordon, Health(health), *rest)
+
+
+@lru_cache(MOST_PARSED)
+def _read_spec(text: str) -> ClusterSpec:
+    return ClusterSpec.model_validate_json(text)
+
+
+@lru_cache(MOST_PARSED)
+def _read_node(text: str) -> Node:
+    return Node.model_validate_json(text)

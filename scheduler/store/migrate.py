@@ -1,0 +1,44 @@
+"""Bring a database to the schema of this version, with Alembic's recorded steps.
+
+A database that has taken all steps is the usual case, and is seen without Alembic, whose import takes longer than the
+rest of a server's start.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import inspect, text
+
+from scheduler.store.session import Connection, Store, answering
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+def migrate(store: Store) -> None:
+    """Apply every step that is missing; nothing when there is none. Raises StoreUnavailableError."""
+    with answering(), store.engine.begin() as conn:
+        if taken(conn) != newest_step():
+            _upgrade(conn)
+
+
+def newest_step() -> str:
+    """The number of the last step, by the names of the files."""
+    return max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+def taken(conn: Connection) -> str | None:
+    """The step that the database is at; None for an empty one."""
+    if not inspect(conn).has_table("alembic_version"):
+        return None
+    return conn.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+
+
+def _upgrade(conn: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = conn
+    command.upgrade(config, "head")

@@ -1,0 +1,90 @@
+"""Many rows at once, in the driver's own words, and JSON as fast as it can be had.
+
+What SQLAlchemy does for each row of a statement costs more than the database does for it. Here a statement is written once for a table
+and a set of columns, and rows go to the driver as they are. JSON is written and read by the machine code that pydantic brings;
+what that does not take (half a surrogate pair, which text from anywhere may hold) goes through Python's own module.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, from_json, to_json
+from sqlalchemy import JSON, Connection, Dialect, Table
+
+
+def dumps(value: Any) -> str:
+    """JSON text of plain data."""
+    try:
+        return to_json(value, inf_nan_mode="constants").decode()
+    except (PydanticSerializationError, ValueError):
+        return json.dumps(value)
+
+
+def loads(text: str | bytes) -> Any:
+    """Plain data from JSON text."""
+    try:
+        return from_json(text)
+    except ValueError:
+        return json.loads(text)
+
+
+def insert_rows(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, at least one, in their order; all have the columns of the first."""
+    names = tuple(rows[0])
+    conn.exec_driver_sql(_insert(table, names, conn.dialect), _values(table, names, rows))
+
+
+def update_rows(conn: Connection, table: Table, guard: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> int:
+    """Change rows, at least one: each has the columns `guard` as keys `of_…` and the columns to be set. How many rows were changed."""
+    names = tuple(name for name in rows[0] if not name.startswith("of_"))
+    keys = tuple(f"of_{name}" for name in guard)
+    statement = _update(table, names, guard, conn.dialect)
+    values = [(*changed, *(row[key] for key in keys)) for changed, row in zip(_values(table, names, rows), rows, strict=True)]
+    return conn.exec_driver_sql(statement, values).rowcount
+
+
+def _values(table: Table, names: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    documents = _documents(table)
+    if documents.isdisjoint(names):
+        return [tuple([row[name] for name in names]) for row in rows]
+    # In some columns nothing is no document, in the others the document null.
+    absent = _none_as_null(table)
+    written = [(name, name in documents, name in absent) for name in names]
+    return [
+        tuple([
+            dumps(row[name]) if is_document and not (row[name] is None and may_lack) else row[name]
+            for name, is_document, may_lack in written
+        ])
+        for row in rows
+    ]  # fmt: skip
+
+
+@cache
+def _documents(table: Table) -> frozenset[str]:
+    return frozenset(column.name for column in table.columns if isinstance(column.type, JSON))
+
+
+@cache
+def _none_as_null(table: Table) -> frozenset[str]:
+    return frozenset(column.name for column in table.columns if isinstance(column.type, JSON) and column.type.none_as_null)
+
+
+@cache
+def _insert(table: Table, names: tuple[str, ...], dialect: Dialect) -> str:
+    quote, mark = dialect.identifier_preparer.quote, _mark(dialect)
+    return f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, names))}) VALUES ({', '.join([mark] * len(names))})"
+
+
+@cache
+def _update(table: Table, names: tuple[str, ...], guard: tuple[str, ...], dialect: Dialect) -> str:
+    quote, mark = dialect.identifier_preparer.quote, _mark(dialect)
+    changes, same = (glue.join(f"{quote(name)} = {mark}" for name in some) for glue, some in ((", ", names), (" AND ", guard)))
+    return f"UPDATE {quote(table.name)} SET {changes} WHERE {same}"
+
+
+def _mark(dialect: Dialect) -> str:
+    return "?" if dialect.paramstyle == "qmark" else "%s"
