@@ -1,0 +1,102 @@
+"""The agent as a process: `cpn agent`, or a child of the server for push-mode members.
+
+This is the one place beside the demo that knows real backends: it makes the one that was asked for and lets
+the agent drive it until a signal, a refused token or a newer agent of the same cluster ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import uvloop
+
+from cluster.agent import Agent, AgentSupersededError
+from cluster.errors import AuthenticationError, ClusterError
+from cluster.link import HttpLink
+from cluster.protocol import ClusterBackend
+from controlplane.collector import calm_collector
+from scheduler.clock import SystemClock
+
+log = logging.getLogger("cpn.agent")
+REFUSED, FAILED = 4, 1
+
+
+def make_backend(cluster: str, backend: str, address: str, token_file: str, data_dir: Path) -> ClusterBackend:
+    """The backend of an agent. Raises ClusterError for a name that has none."""
+    if backend == "ray":
+        from cluster.backends.ray.backend import RayBackend
+
+        return RayBackend(cluster, address, Path(token_file) if token_file else None, data_dir)
+    raise ClusterError(f"there is no backend {backend!r} that an agent can drive; there is: ray")
+
+
+def main(
+    *, cluster: str, server: str, token: str, backend: str, address: str, token_file: str, data_dir: Path, end_with_parent: bool = False
+) -> int:
+    """Run one agent until it ends. Returns the exit status: 0 ended by signal or superseded, 4 token refused, 1 anything else."""
+    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # It would log every call of an agent's life.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    calm_collector()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            driven, link = make_backend(cluster, backend, address, token_file, data_dir), HttpLink(server, token, cluster)
+            runner.run(_run(driven, link, end_with_parent))
+    except AuthenticationError as error:
+        log.error("%s", error)
+        return REFUSED
+    except AgentSupersededError:
+        log.info("another agent speaks for %s now; this one ends", cluster)
+        return 0
+    except ClusterError as error:
+        log.error("%s", error)
+        return FAILED
+    return 0
+
+
+async def _run(backend: ClusterBackend, link: HttpLink, end_with_parent: bool) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if end_with_parent:
+        threading.Thread(target=_await_parent, args=(loop, stop), daemon=True).start()
+    agent = Agent(backend, link, clock=SystemClock(), agent_id=f"agent-{secrets.token_hex(8)}")
+    try:
+        await agent.run(stop)
+    finally:
+        await link.close()
+
+
+def _await_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    # The parent holds the other end of standard input; it closes when the parent ends, however it ends.
+    while os.read(0, 1024):
+        pass
+    loop.call_soon_threadsafe(stop.set)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="controlplane.agent_process")
+    for name in ("cluster", "server", "backend", "address", "token-file", "data-dir"):
+        parser.add_argument(f"--{name}", default="")
+    parser.add_argument("--end-with-parent", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    options = _arguments()
+    sys.exit(
+        main(
+            cluster=options.cluster, server=options.server, token=os.environ.pop("CPN_TOKEN", ""), backend=options.backend,
+            address=options.address, token_file=options.token_file, data_dir=Path(options.data_dir),
+            end_with_parent=options.end_with_parent,
+        )
+    )  # fmt: skip

@@ -1,0 +1,137 @@
+"""What agents call: sync, logs, result files. An agent's token opens its own cluster only."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from cluster.protocol import Observation, RunFinished, SyncReply, SyncRequest
+from controlplane.api.auth import AgentOf, Plane
+from controlplane.files import TooLargeError
+from controlplane.tokens import Principal
+from controlplane.wiring import ControlPlane
+from scheduler.bells import agent_bell, job_bell
+from scheduler.store import fleet, jobs, outbox
+from scheduler.store.records import ACTIVE
+
+router = APIRouter(prefix="/agents/{cluster}", tags=["agents"])
+LOOK_AGAIN_S = 5.0
+MAX_LOG_PIECE = 4 * 1024**2
+BYTES = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
+
+
+def _own_cluster(principal: Principal, cluster: str) -> None:
+    if principal.cluster != cluster:
+        raise HTTPException(403, f"this token is bound to the cluster {principal.cluster!r}")
+
+
+@router.post("/sync", response_model=SyncReply)
+async def sync(cluster: str, report: SyncRequest, principal: AgentOf, plane: Plane) -> Response:
+    """Report and receive: the answer waits up to `wait_s` for instructions, but not so long that the member would seem silent."""
+    _own_cluster(principal, cluster)
+    if any(map(_announces_files, report.observations)):
+        report = await run_in_threadpool(_verified, plane, report)
+    deadline = time.monotonic() + min(report.wait_s, plane.health.suspect_after_s / 2)
+    with plane.bells.listen_async(agent_bell(cluster)) as rung:
+        done, instructions = await asyncio.wrap_future(plane.sync(cluster, report))
+        plane.saw(done)
+        if done.undelivered:
+            await run_in_threadpool(plane.tidy, done)
+        if done.superseded:
+            return _reply(plane, superseded=True)
+        while not (instructions or done.census_wanted or plane.stopping.is_set()) and (left := deadline - time.monotonic()) > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(rung.wait(), min(left, LOOK_AGAIN_S))
+            rung.clear()
+            if (found := await run_in_threadpool(_pending, plane, cluster, report.agent_id)) is None:
+                return _reply(plane, superseded=True)
+            instructions = found
+    return _reply(plane, instructions, census_wanted=done.census_wanted)
+
+
+def _reply(
+    plane: ControlPlane, instructions: Sequence[str] = (), *, superseded: bool = False, census_wanted: bool = False
+) -> Response:  # fmt: skip
+    """A SyncReply. Instructions are passed on as they were stored."""
+    reply = SyncReply(lease_s=plane.settings.lease_s, superseded=superseded, census_wanted=census_wanted)
+    head = reply.model_dump_json(exclude={"instructions"})
+    return Response(f'{{"instructions":[{",".join(instructions)}],{head[1:]}', media_type="application/json")
+
+
+def _pending(plane: ControlPlane, cluster: str, agent_id: str) -> list[str] | None:
+    """What waits to be carried out, as JSON; None when another agent speaks for the cluster now."""
+    with plane.store.read() as conn:
+        return outbox.pending_texts(conn, cluster) if fleet.get_cluster(conn, cluster).agent_id == agent_id else None
+
+
+def _announces_files(observation: Observation) -> bool:
+    event = observation.event
+    return isinstance(event, RunFinished) and event.outcome == "succeeded" and bool(event.files)
+
+
+def _verified(plane: ControlPlane, report: SyncRequest) -> SyncRequest:
+    """A success counts only when everything it announces has arrived; else the run failed by the network's doing."""
+    return report.model_copy(update={
+        "observations": tuple(_arrived(plane, item) if _announces_files(item) else item for item in report.observations)
+    })  # fmt: skip
+
+
+def _arrived(plane: ControlPlane, observation: Observation) -> Observation:
+    event = observation.event
+    assert isinstance(event, RunFinished)
+    missing = plane.files.missing(event.run_id, event.files)
+    if not missing:
+        return observation
+    message = f"the result file {missing} did not arrive as announced"
+    failed = event.model_copy(update={"outcome": "failed", "category": "infrastructure", "message": message, "files": ()})
+    return observation.model_copy(update={"event": failed})
+
+
+def _job_of_current(plane: ControlPlane, cluster: str, run_id: str, epoch: int) -> str:
+    with plane.store.read() as conn:
+        run = jobs.get_run(conn, run_id)
+        current = run is not None and jobs.get_job(conn, run.job_id).run_id == run_id
+    if run is None or not current or run.cluster != cluster or run.epoch != epoch or run.state not in ACTIVE:
+        raise HTTPException(409, f"run {run_id!r} is not current; forget it")
+    return run.job_id
+
+
+@router.post("/runs/{run_id}/log", status_code=204, openapi_extra=BYTES)
+async def append_log(
+    cluster: str, run_id: str, request: Request, principal: AgentOf, plane: Plane, epoch: int, offset: Annotated[int, Query(ge=0)]
+) -> Response:
+    """A piece of a run's log at its byte offset."""
+    _own_cluster(principal, cluster)
+    data = await request.body()
+    if len(data) > MAX_LOG_PIECE:
+        raise HTTPException(413, f"send at most {MAX_LOG_PIECE} bytes of log at a time")
+    job_id = await run_in_threadpool(_job_of_current, plane, cluster, run_id, epoch)
+    await run_in_threadpool(plane.files.append_log, run_id, offset, data)
+    plane.bells.ring(job_bell(job_id))
+    return Response(status_code=204)
+
+
+@router.put("/runs/{run_id}/files/{name:path}", status_code=204, openapi_extra=BYTES)
+async def put_file(cluster: str, run_id: str, name: str, request: Request, principal: AgentOf, plane: Plane, epoch: int) -> Response:
+    """A file of a run's result; it counts when the run's success is reported."""
+    _own_cluster(principal, cluster)
+    await run_in_threadpool(_job_of_current, plane, cluster, run_id, epoch)
+    try:
+        await plane.files.receive(run_id, name, _chunks(request))
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from error
+    except TooLargeError as error:
+        raise HTTPException(413, str(error)) from error
+    return Response(status_code=204)
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    async for chunk in request.stream():
+        if chunk:
+            yield chunk

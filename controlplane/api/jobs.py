@@ -1,0 +1,300 @@
+"""Jobs: plan, submit, follow, cancel, explain, result, receipt."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, HTTPException, Query, Response
+from fastapi.responses import FileResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from controlplane.api import views
+from controlplane.api.auth import Buyer, Plane, Reader
+from controlplane.api.explanation_schemas import ExplanationView
+from controlplane.api.found_jobs import Found, explanation, find, load, look_up, page_views
+from controlplane.api.paging import Cursor, Limit, decode_number, encode
+from controlplane.api.promises import flexible_plan, told
+from controlplane.api.prose import verdict_view
+from controlplane.api.schemas import EventView, JobView, Page, PlanView, ProgressView, ResultView
+from controlplane.api.window_words import told_windows
+from controlplane.tokens import Principal
+from controlplane.wiring import ControlPlane
+from scheduler.admission import cancel, examine, settle_engine, submit, submit_array
+from scheduler.arrays import cancel_array, examine_array
+from scheduler.bells import job_bell
+from scheduler.errors import InvalidError, NotFoundError, Problem, RefusedError
+from scheduler.explain import plan_for
+from scheduler.lifecycle import FINAL, State
+from scheduler.store import jobs, ledger
+from scheduler.store.records import JobRecord, RunRecord
+from scheduler.store.session import Transaction
+from workloads.catalogue.pricing import Receipt
+from workloads.spec import JobSpec
+
+router = APIRouter(tags=["jobs"])
+Wait = Annotated[float, Query(ge=0, le=60, description="seconds to wait for news")]
+KEY = re.compile(r"^[\x21-\x7e]{1,200}$")
+ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+FILE: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
+REPEATED: dict[int | str, dict[str, Any]] = {200: {"model": JobView, "description": "The first job under this Idempotency-Key"}}
+
+
+def new_job_id() -> str:
+    """A fresh id: 12 characters of 31 kinds, about 59 bits."""
+    return "job-" + "".join(secrets.choice(ALPHABET) for _ in range(12))
+
+
+def own_tenant(principal: Principal, spec: JobSpec) -> None:
+    """A buyer acts for its own tenant only."""
+    if not principal.may_see_tenant(spec.tenant):
+        raise InvalidError((Problem("tenant", "forbidden", f"your token is bound to the tenant {principal.tenant!r}"),))
+
+
+@router.post("/jobs:plan")
+async def plan(spec: JobSpec, principal: Buyer, plane: Plane) -> PlanView:
+    """Every cluster with its verdict, start estimate, transfer and itemised quote; nothing is stored."""
+    own_tenant(principal, spec)
+    examine_array(spec, plane.settings.max_array)
+
+    def work() -> PlanView:
+        with plane.store.read() as conn:
+            kept = plane.cycle.kept()
+            settled = settle_engine(conn, spec, plane.settings.sql_one_worker_s, told=True)
+            now, waits, may_wait = plane.clock.now(), plane.waits.snapshot(), plane.settings.flexible_waits > 0
+            planned = plan_for(conn, settled, now, waits, plane.topology, kept, may_wait=may_wait)
+        frozen = planned.frozen
+        shown = [verdict_view(verdict, frozen.candidates[0].ways[verdict.choice], settled) for verdict in planned.verdicts]
+        shown = told_windows(told(shown, kept, principal, frozen), frozen)
+        chosen = next((item.cluster for item in shown if item.verdict == "chosen"), None)
+        return PlanView(name=spec.name, chosen=chosen, verdicts=shown, engine=settled.chosen_engine, flexible=flexible_plan(planned))
+
+    return await run_in_threadpool(work)
+
+
+@router.post("/jobs", status_code=201, responses=REPEATED)
+async def submit_job(
+    spec: JobSpec, principal: Buyer, plane: Plane, response: Response,
+    idempotency_key: Annotated[str | None, Header(max_length=200, description="a repeated submission under it gives the first job")] = None,
+) -> JobView:  # fmt: skip
+    """Submit a job. It is durable when this answers."""
+    own_tenant(principal, spec)
+    if idempotency_key is not None and not KEY.match(idempotency_key):
+        raise InvalidError((Problem("Idempotency-Key", "pattern", "use 1 to 200 visible ASCII characters"),))
+    now, job_id = plane.clock.now(), new_job_id()
+
+    examine_array(spec, plane.settings.max_array)
+
+    def work(tx: Transaction) -> tuple[Found, bool]:
+        if spec.kind != "sql":
+            examine(tx.conn, spec, now)
+        if spec.array is None:
+            job, new = submit(tx, plane.bells, spec, job_id=job_id, submitted_by=principal.token_id, key=idempotency_key, now=now)
+            return Found(job, [], None, False), new
+        array, new = submit_array(
+            tx, plane.bells, spec, array_id=job_id, submitted_by=principal.token_id, key=idempotency_key, now=now
+        )  # fmt: skip
+        return look_up(tx.conn, array.id), new
+
+    try:
+        if spec.kind == "sql":
+            # To prove a statement takes time in another process, for which the store's writer must not wait.
+            spec = await run_in_threadpool(_examine, plane, spec, now)
+        found, fresh = await asyncio.wrap_future(plane.write(work))
+    except RefusedError as error:
+        plane.metrics.saw_refusal(error.problems[0].reason)
+        raise
+    if fresh:
+        plane.metrics.saw_submission(found.array.size if found.array else 1)
+    else:
+        response.status_code = 200
+    view = found.view(plane.clock.now())
+    response.headers["Location"] = f"/v1/jobs/{view.id}"
+    return view
+
+
+def _examine(plane: ControlPlane, spec: JobSpec, now: float) -> JobSpec:
+    """The examined job, with the engine of its statement."""
+    with plane.store.read() as conn:
+        settled = settle_engine(conn, spec, plane.settings.sql_one_worker_s)
+        examine(conn, settled, now)
+    return settled
+
+
+@router.get("/jobs")
+async def list_jobs(
+    principal: Reader, plane: Plane, state: State | None = None, tenant: str | None = None, queue: str | None = None,
+    array: str | None = None, cursor: Cursor = None, limit: Limit = 100,
+) -> Page[JobView]:  # fmt: skip
+    """Jobs, newest first; a buyer sees its tenant's. An array is one item; `array` lists its tasks instead, the first one first."""
+    wanted = principal.tenant if principal.role == "buyer" else tenant
+    before = decode_number(cursor)
+
+    def work() -> Page[JobView]:
+        with plane.store.read() as conn:
+            found = jobs.list_jobs(
+                conn, tenant=wanted, state=state.value if state else None, queue=queue, array=array, before=before, limit=limit + 1
+            )
+            shown = found[:limit]
+            items = page_views(conn, shown, plane.clock.now(), tasks=array is not None)
+        return Page(items=items, next_cursor=encode(str(shown[-1].sequence)) if len(found) > limit else None)
+
+    return await run_in_threadpool(work)
+
+
+@router.get("/jobs/{job_id}")
+async def get_job(
+    job_id: str, principal: Reader, plane: Plane, wait_s: Wait = 0.0, after_version: int = 0, after_cause: str | None = None
+) -> JobView:
+    """One job; with `wait_s`, as soon as its version is past `after_version`, it has ended, or its cause is not `after_cause`."""
+    deadline = time.monotonic() + wait_s
+    with plane.bells.listen_async(job_bell(job_id)) as rung:
+        while True:
+            rung.clear()
+            found = await run_in_threadpool(find, plane, principal, job_id)
+            left = deadline - time.monotonic()
+            if found.version > after_version or found.state in FINAL or left <= 0 or plane.stopping.is_set():
+                return found.view(plane.clock.now())
+            # Why a job waits may change while the job does not.
+            if after_cause is not None and (view := found.view(plane.clock.now())).cause != after_cause:
+                return view
+            await _until(rung, left)
+
+
+async def _until(rung: asyncio.Event, seconds: float) -> None:
+    # A look every few seconds covers what another server did.
+    try:
+        await asyncio.wait_for(rung.wait(), min(seconds, 5.0))
+    except TimeoutError:
+        return
+
+
+@router.post("/jobs/{job_id}:cancel")
+async def cancel_job(job_id: str, principal: Buyer, plane: Plane) -> JobView:
+    """Cancel a job, or what has not ended of an array; what has ended stays as it is."""
+    found = await run_in_threadpool(find, plane, principal, job_id)
+    now = plane.clock.now()
+
+    def work(tx: Transaction) -> None:
+        if found.is_array:
+            cancel_array(tx, plane.bells, job_id, now)
+        else:
+            cancel(tx, plane.bells, job_id, now)
+
+    await asyncio.wrap_future(plane.write(work))
+    return (await run_in_threadpool(find, plane, principal, job_id)).view(plane.clock.now())
+
+
+@router.get("/jobs/{job_id}/events")
+async def job_events(job_id: str, principal: Reader, plane: Plane, cursor: Cursor = None, limit: Limit = 1000) -> Page[EventView]:
+    """Every move of the job, oldest first."""
+    after = decode_number(cursor) or 0
+
+    def work() -> Page[EventView]:
+        job, _ = load(plane, principal, job_id)
+        with plane.store.read() as conn:
+            found = jobs.events_of(conn, job.id, after, limit + 1)
+        more = encode(str(found[limit - 1].sequence)) if len(found) > limit else None
+        return Page(items=[views.event_view(event) for event in found[:limit]], next_cursor=more)
+
+    return await run_in_threadpool(work)
+
+
+@router.get("/jobs/{job_id}/explanation")
+async def explain_job(job_id: str, principal: Reader, plane: Plane) -> ExplanationView:
+    """Where the job stands: its place in the line, when it is expected to start and what would start it sooner, each cluster's
+    verdict, and how it came there."""
+    return await run_in_threadpool(explanation, plane, principal, job_id)
+
+
+@router.get("/jobs/{job_id}/metrics")
+async def job_metrics(
+    job_id: str, principal: Reader, plane: Plane, after: Annotated[int, Query(ge=-1)] = -1, wait_s: Wait = 0.0, limit: Limit = 1000
+) -> Page[ProgressView]:
+    """What the current run reported, in order; `next_cursor` is the `after` of the next call."""
+    deadline = time.monotonic() + wait_s
+
+    def read() -> tuple[JobRecord, list[tuple[int, int, dict[str, float], float]]]:
+        job, _ = load(plane, principal, job_id)
+        with plane.store.read() as conn:
+            return job, jobs.progress_of(conn, job.run_id or "", after, limit)
+
+    with plane.bells.listen_async(job_bell(job_id)) as rung:
+        while True:
+            rung.clear()
+            job, found = await run_in_threadpool(read)
+            left = deadline - time.monotonic()
+            if found or left <= 0 or State(job.state) in FINAL or plane.stopping.is_set():
+                break
+            await _until(rung, left)
+    items = [ProgressView(step=step, metrics=metrics, at=views.moment(at)) for _, step, metrics, at in found]
+    return Page(items=items, next_cursor=str(found[-1][0]) if found else None)
+
+
+@router.get("/jobs/{job_id}/logs", response_class=StreamingResponse, responses=TEXT)
+async def job_logs(
+    job_id: str, principal: Buyer, plane: Plane, follow: bool = False, offset: Annotated[int, Query(ge=0)] = 0
+) -> StreamingResponse:
+    """The log of the current run from a byte offset; with `follow`, on through further attempts until the job has ended."""
+    await run_in_threadpool(load, plane, principal, job_id)
+    return StreamingResponse(_log_stream(plane, principal, job_id, follow, offset), media_type="text/plain; charset=utf-8")
+
+
+async def _log_stream(plane: ControlPlane, principal: Principal, job_id: str, follow: bool, offset: int) -> AsyncIterator[bytes]:
+    run_id: str | None = None
+    with plane.bells.listen_async(job_bell(job_id)) as rung:
+        while True:
+            rung.clear()
+            job, _ = await run_in_threadpool(load, plane, principal, job_id)
+            if job.run_id != run_id:
+                if run_id is not None:
+                    offset = 0
+                    yield f"--- attempt {job.attempts} ---\n".encode()
+                run_id = job.run_id
+            while run_id and (piece := await run_in_threadpool(plane.files.read_log, run_id, offset)):
+                offset += len(piece)
+                yield piece
+            if not follow or State(job.state) in FINAL or plane.stopping.is_set():
+                return
+            await _until(rung, 5.0)
+
+
+def _delivered(plane: ControlPlane, principal: Principal, job_id: str) -> tuple[JobRecord, RunRecord]:
+    job, runs = load(plane, principal, job_id)
+    run = next((run for run in runs if run.id == job.run_id), None)
+    if job.state != State.SUCCEEDED or run is None:
+        raise HTTPException(409, f"the job is {job.state}; there is a result only when it has succeeded (`cpn job wait {job_id}`)")
+    return job, run
+
+
+@router.get("/jobs/{job_id}/result")
+async def job_result(job_id: str, principal: Buyer, plane: Plane) -> ResultView:
+    """The first rows of a table, and the files that the job delivered."""
+    return views.result_view(*await run_in_threadpool(_delivered, plane, principal, job_id))
+
+
+@router.get("/jobs/{job_id}/result/files/{name:path}", response_class=FileResponse, responses=FILE)
+async def job_result_file(job_id: str, name: str, principal: Buyer, plane: Plane) -> FileResponse:
+    """One file of the result."""
+    _, run = await run_in_threadpool(_delivered, plane, principal, job_id)
+    known = [file["name"] for file in run.files or []]
+    if name not in known:
+        raise NotFoundError(f"the result has no file {name!r}; it has: {', '.join(known) or 'none'}")
+    return FileResponse(plane.files.result_path(run.id, name), filename=name.rsplit("/", 1)[-1])
+
+
+@router.get("/jobs/{job_id}/receipt")
+async def job_receipt(job_id: str, principal: Buyer, plane: Plane) -> Receipt:
+    """What the job was charged, line by line."""
+
+    def work() -> Receipt:
+        job, _ = load(plane, principal, job_id)
+        with plane.store.read() as conn:
+            return Receipt.model_validate(ledger.get_receipt(conn, job.id))
+
+    return await run_in_threadpool(work)

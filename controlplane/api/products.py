@@ -1,0 +1,175 @@
+"""Data products: publish, show, grant, revoke."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any
+
+from fastapi import APIRouter, Response
+from starlette.concurrency import run_in_threadpool
+
+from controlplane.api import views
+from controlplane.api.auth import Operator, Plane, Reader
+from controlplane.api.paging import Cursor, Limit, page_of
+from controlplane.api.schemas import LicenceRequest, Page, ProductView, VersionRequest
+from controlplane.wiring import ControlPlane
+from scheduler.bells import CYCLE
+from scheduler.errors import InvalidError, Problem
+from scheduler.store import access, catalogue, fleet
+from scheduler.store.session import Transaction
+from workloads.catalogue.licence import Licence
+from workloads.catalogue.product import Product, ProductVersion
+from workloads.catalogue.publishing import Described, describe
+from workloads.errors import WorkloadError
+
+router = APIRouter(tags=["products"])
+THERE: dict[int | str, dict[str, Any]] = {200: {"model": ProductView, "description": "It was there with the same terms"}}
+
+
+def _view(plane: ControlPlane, name: str) -> ProductView:
+    with plane.store.read() as conn:
+        product = catalogue.get_product(conn, name)
+        versions = sorted(catalogue.versions_of(conn, [name]).values(), key=lambda version: version.version)
+        return ProductView(product=product, versions=versions, created_at=views.moment(catalogue.created_at(conn, name)))
+
+
+@router.post("/products", status_code=201, responses=THERE)
+async def create_product(product: Product, _principal: Operator, plane: Plane, response: Response) -> ProductView:
+    """Publish a product's terms; 200 when it is there with the same terms."""
+    now = plane.clock.now()
+    fresh = await asyncio.wrap_future(plane.write(lambda tx: catalogue.add_product(tx.conn, product, now)))
+    response.status_code = 201 if fresh else 200
+    return await run_in_threadpool(_view, plane, product.name)
+
+
+@router.get("/products")
+async def list_products(_principal: Reader, plane: Plane, cursor: Cursor = None, limit: Limit = 100) -> Page[ProductView]:
+    """The catalogue, by name."""
+
+    def work() -> list[ProductView]:
+        with plane.store.read() as conn:
+            found = catalogue.list_products(conn, limit=1_000_000)
+            versions = catalogue.versions_of(conn, [product.name for product, _ in found])
+        by_product: dict[str, list[ProductVersion]] = {}
+        for version in sorted(versions.values(), key=lambda item: item.version):
+            by_product.setdefault(version.product, []).append(version)
+        return [
+            ProductView(product=product, versions=by_product.get(product.name, []), created_at=views.moment(at)) for product, at in found
+        ]
+
+    return page_of(await run_in_threadpool(work), lambda view: view.product.name, cursor, limit)
+
+
+@router.get("/products/{owner}/{name}")
+async def get_product(owner: str, name: str, _principal: Reader, plane: Plane) -> ProductView:
+    """One product with its versions."""
+    return await run_in_threadpool(_view, plane, f"{owner}/{name}")
+
+
+@router.put("/products/{owner}/{name}")
+async def replace_terms(owner: str, name: str, product: Product, _principal: Operator, plane: Plane) -> ProductView:
+    """New terms, from the next decision on."""
+    if product.name != f"{owner}/{name}":
+        raise InvalidError((Problem("name", "mismatch", f"the document is of {product.name!r}, the address of '{owner}/{name}'"),))
+
+    def work(tx: Transaction) -> None:
+        catalogue.replace_product(tx.conn, product)
+        tx.after_commit(lambda: plane.bells.ring(CYCLE))
+
+    await asyncio.wrap_future(plane.write(work))
+    return await run_in_threadpool(_view, plane, product.name)
+
+
+@router.post("/products/{owner}/{name}/versions", status_code=201)
+async def publish_version(owner: str, name: str, request: VersionRequest, _principal: Operator, plane: Plane) -> ProductVersion:
+    """Publish a version: every replica is read and must hold the same bytes."""
+    product = f"{owner}/{name}"
+    described = await run_in_threadpool(_describe_all, plane, product, request)
+    now = plane.clock.now()
+
+    def work(tx: Transaction) -> ProductVersion:
+        version = ProductVersion(
+            product=product, version=catalogue.next_version(tx.conn, product), format=request.format, size_bytes=described.size_bytes,
+            rows=described.rows, sha256=described.sha256, columns=described.columns, replicas=request.replicas,
+        )  # fmt: skip
+        catalogue.add_version(tx.conn, version, now)
+        return version
+
+    return await asyncio.wrap_future(plane.write(work))
+
+
+def _describe_all(plane: ControlPlane, product: str, request: VersionRequest) -> Described:
+    problems, found = [], []
+    with plane.store.read() as conn:
+        catalogue.get_product(conn, product)
+        known = {cluster.name for cluster in fleet.list_clusters(conn)}
+    for index, replica in enumerate(request.replicas):
+        if replica.cluster not in known:
+            problems.append(Problem(f"replicas.{index}.cluster", "unknown", f"there is no cluster {replica.cluster!r}"))
+            continue
+        try:
+            found.append(describe(replica.uri, request.format))
+        except WorkloadError as error:
+            problems.append(Problem(f"replicas.{index}.uri", "data", str(error)))
+    if not problems and len({item.sha256 for item in found}) > 1:
+        problems.append(Problem("replicas", "different", "the replicas do not hold the same bytes; a version is one content"))
+    if problems:
+        raise InvalidError(tuple(problems))
+    return found[0]
+
+
+@router.post("/products/{owner}/{name}/licences", status_code=201)
+async def grant_licence(owner: str, name: str, request: LicenceRequest, _principal: Operator, plane: Plane) -> Licence:
+    """Grant a tenant the use of a product."""
+    licence = Licence(
+        id=f"lic-{secrets.token_hex(6)}", tenant=request.tenant, product=f"{owner}/{name}", purposes=request.purposes,
+        jurisdictions=request.jurisdictions, expires_at=request.expires_at,
+    )  # fmt: skip
+    now = plane.clock.now()
+
+    def work(tx: Transaction) -> Licence:
+        product = catalogue.get_product(tx.conn, licence.product)
+        problems = []
+        if not access.has_tenant(tx.conn, licence.tenant):
+            problems.append(Problem("tenant", "unknown", f"there is no tenant {licence.tenant!r}; create it with `cpn tenant create`"))
+        excess = [purpose for purpose in licence.purposes if product.purposes and purpose not in product.purposes]
+        if excess:
+            allowed = ", ".join(product.purposes)
+            problems.append(Problem("purposes", "terms", f"the product permits {allowed}, not {', '.join(excess)}"))
+        if licence.expires_at is not None and licence.expires_at.timestamp() <= now:
+            problems.append(Problem("expires_at", "past", "the licence would have expired already"))
+        if problems:
+            raise InvalidError(tuple(problems))
+        catalogue.add_licence(tx.conn, licence, now)
+        tx.after_commit(lambda: plane.bells.ring(CYCLE))
+        return licence
+
+    return await asyncio.wrap_future(plane.write(work))
+
+
+@router.get("/products/{owner}/{name}/licences")
+async def list_licences(owner: str, name: str, principal: Reader, plane: Plane, cursor: Cursor = None, limit: Limit = 100) -> Page[Licence]:
+    """Grants of a product; a buyer sees its tenant's."""
+
+    def work() -> list[Licence]:
+        with plane.store.read() as conn:
+            catalogue.get_product(conn, f"{owner}/{name}")
+            found = catalogue.licences_for(conn, f"{owner}/{name}")
+        return sorted((item for item in found if principal.may_see_tenant(item.tenant)), key=lambda item: item.id)
+
+    return page_of(await run_in_threadpool(work), lambda item: item.id, cursor, limit)
+
+
+@router.delete("/products/{owner}/{name}/licences/{licence_id}")
+async def revoke_licence(owner: str, name: str, licence_id: str, _principal: Operator, plane: Plane) -> Licence:
+    """End a grant: nothing more is placed under it; what runs goes on."""
+    product, now = f"{owner}/{name}", plane.clock.now()
+
+    def work(tx: Transaction) -> Licence:
+        catalogue.get_product(tx.conn, product)
+        licence = catalogue.revoke_licence(tx.conn, product, licence_id, now)
+        tx.after_commit(lambda: plane.bells.ring(CYCLE))
+        return licence
+
+    return await asyncio.wrap_future(plane.write(work))

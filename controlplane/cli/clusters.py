@@ -1,0 +1,256 @@
+"""`cpn cluster` and `cpn node`: the members of the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from controlplane.cli import completion
+from controlplane.cli.failures import usage
+from controlplane.cli.options import ClusterName, Output, group
+from controlplane.cli.output import fields, grid, heading, note, show
+from controlplane.cli.session import connect
+from controlplane.cli.text import MISSING, clock, joined, number, since, size
+
+if TYPE_CHECKING:
+    from cluster.carbon import Carbon
+    from cluster.model import ClusterSpec
+    from controlplane.api.schemas import AcceleratorUse, ClusterView, NodeView, Page
+    from controlplane.client import Client
+
+app = group()
+nodes = group()
+
+Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; repeatable.")]
+AcceleratorPrice = Annotated[
+    list[str] | None,
+    typer.Option("--accelerator-price", metavar="MODEL=PRICE", help='Per accelerator-hour, like H200="35.00 CNY"; repeatable.'),
+]
+
+
+@app.command("register")
+def register(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="CLUSTER", help="The name to give it.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("-f", "--file", metavar="FILE", help="The cluster as a document; options given here win.")
+    ] = None,
+    backend: Annotated[Literal["ray", "memory"] | None, typer.Option(help="What runs there.")] = None,
+    jurisdiction: Annotated[str | None, typer.Option(help="Where it lies, like CN-SH.")] = None,
+    mode: Annotated[
+        Literal["push", "pull"] | None, typer.Option(help="push: the server reaches it; pull: its agent dials in. [default: pull]")
+    ] = None,
+    cpu_price: Annotated[str | None, typer.Option(metavar="PRICE", help='Per core-hour, like "0.40 CNY".')] = None,
+    memory_price: Annotated[str | None, typer.Option(metavar="PRICE", help="Per GiB-hour.")] = None,
+    accelerator_price: AcceleratorPrice = None,
+    transfer_price: Annotated[str | None, typer.Option(metavar="PRICE", help="Per GiB brought in from another cluster.")] = None,
+    label: Label = None,
+    address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Push mode: the head's address.")] = None,
+    dashboard: Annotated[str | None, typer.Option(metavar="URL", help="Push mode: the dashboard, if it is to be used.")] = None,
+    token_file: Annotated[str | None, typer.Option(metavar="FILE", help="Push mode: the cluster's token, on the server's machine.")] = None,
+    inbound_bandwidth: Annotated[float | None, typer.Option(metavar="MIB_S", help="Speed of transfers to it, in MiB/s.")] = None,
+    agent_token: Annotated[bool, typer.Option(help="Pull mode: also make a token for its agent.")] = True,
+    output: Output = "table",
+) -> None:
+    """Register a cluster; in pull mode, also print the command that starts its agent."""
+    from cluster.model import ClusterSpec
+    from controlplane.cli.documents import read_document, validated
+
+    document = read_document(file) if file else {}
+    given = {"name": name, "backend": backend, "jurisdiction": jurisdiction, "mode": mode, "inbound_bandwidth_mib_s": inbound_bandwidth}
+    document.update({key: value for key, value in given.items() if value is not None})
+    prices = {"cpu_hour": cpu_price, "memory_gib_hour": memory_price, "transfer_gib": transfer_price}
+    _merge(document, "prices", {**prices, "accelerator_hour": _pairs("--accelerator-price", accelerator_price)})
+    _merge(document, "labels", _pairs("--label", label) or {})
+    _merge(document, "endpoint", {"address": address, "dashboard": dashboard, "token_file": token_file})
+    spec = validated(ClusterSpec, document, str(file) if file else "the cluster")
+    with connect(context) as client:
+        view = client.register_cluster(spec)
+        show(view, output, lambda found: print(f"registered {found.name} ({found.jurisdiction}, {found.mode} mode)"))
+        if spec.mode == "pull" and agent_token:
+            _tell_agent(client, spec)
+
+
+def _merge(document: dict[str, Any], key: str, given: dict[str, Any]) -> None:
+    kept = {name: value for name, value in given.items() if value is not None}
+    if kept:
+        present = document.get(key, {})
+        document[key] = {**present, **kept} if isinstance(present, dict) else kept
+
+
+def _pairs(option: str, texts: list[str] | None) -> dict[str, str] | None:
+    pairs = {}
+    for text in texts or []:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise usage(f"{option} {text!r} is not KEY=VALUE")
+        pairs[key] = value
+    return pairs or None
+
+
+def _tell_agent(client: Client, spec: ClusterSpec) -> None:
+    from controlplane.api.schemas import TokenRequest
+
+    token = client.create_token(TokenRequest(role="agent", cluster=spec.name)).token
+    note("Start its agent on a machine of the cluster (the token is shown this once):")
+    note(f"  CPN_SERVER={client.server} CPN_TOKEN={token} cpn agent {spec.name} --address HOST:PORT --ray-token-file FILE")
+
+
+@app.command("list")
+def list_clusters(context: typer.Context, output: Output = "table") -> None:
+    """All clusters."""
+    with connect(context) as client:
+        show(client.clusters(), output, _table)
+
+
+def _table(page: Page[ClusterView]) -> None:
+    headers = [
+        "NAME",
+        "JURISDICTION",
+        "BACKEND",
+        "MODE",
+        "HEALTH",
+        "STATE",
+        ">NODES",
+        ">CPU",
+        ">MEMORY",
+        "ACCELERATORS",
+        ">RUNS",
+        ">CORE-HOUR",
+    ]
+    rows = [
+        (item.name, item.jurisdiction, item.backend, item.mode, item.health, item.cordon, f"{item.nodes_ready}/{item.nodes}",
+         f"{number(item.cpu_used)}/{number(item.cpu)}", f"{size(item.memory_used_bytes)}/{size(item.memory_bytes)}",
+         _accelerators(item.accelerators), item.runs, str(item.prices.cpu_hour))
+        for item in page.items
+    ]  # fmt: skip
+    grid(headers, rows, none="no clusters yet; add one with `cpn cluster register`")
+
+
+def _accelerators(items: list[AcceleratorUse]) -> str:
+    return ", ".join(f"{number(item.used)}/{item.total} {item.model}" for item in items) or MISSING
+
+
+@app.command("show")
+def show_cluster(context: typer.Context, name: ClusterName, output: Output = "table") -> None:
+    """One cluster: health, prices, capacity, computing power."""
+    with connect(context) as client:
+        show(client.cluster(name), output, _details)
+
+
+def _tariff(item: ClusterView) -> list[tuple[str, str]]:
+    """What hours cost now and after the next change, and all tariffs."""
+    if item.tariff is None or item.prices.tariffs is None:
+        return []
+    now = f"hours cost {number(item.tariff.factor)} of these prices"
+    if item.tariff.changes_at is not None and item.tariff.next_factor is not None:
+        now += f", from {clock(item.tariff.changes_at)} on {number(item.tariff.next_factor)}"
+    listed = "; ".join(f"{hours} {number(float(hours.factor))}" for hours in item.prices.tariffs.hours)
+    return [("tariff now", now), (f"tariffs in {item.prices.tariffs.time_zone}", f"{listed}; else 1")]
+
+
+def _details(item: ClusterView) -> None:
+    from workloads.resources import format_flops
+
+    prices = item.prices
+    fields([
+        ("name", item.name), ("jurisdiction", item.jurisdiction), 
+        ("backend", f"{item.backend} ({item.backend_version or 'version unknown'})"),
+        ("mode", item.mode), ("health", item.health), ("detail", item.detail), ("state", item.cordon), ("labels", joined(item.labels)),
+        ("heard", f"{since(item.heard_at)} ago" if item.heard_at else "never"), ("registered", clock(item.created_at)),
+        ("nodes", f"{item.nodes_ready} of {item.nodes} ready"), ("runs", item.runs),
+        ("cpu", f"{number(item.cpu_used)} of {number(item.cpu)} cores in use"),
+        ("memory", f"{size(item.memory_used_bytes)} of {size(item.memory_bytes)} in use"),
+        ("accelerators", _accelerators(item.accelerators)),
+        ("inbound", f"{number(item.inbound_bandwidth_mib_s)} MiB/s"),
+    ])  # fmt: skip
+    heading("Prices")
+    fields([
+        ("core-hour", str(prices.cpu_hour)), ("GiB-hour", str(prices.memory_gib_hour)), ("GiB transferred in", str(prices.transfer_gib)),
+        *((f"{model}-hour", str(price)) for model, price in sorted(prices.accelerator_hour.items())),
+        *_tariff(item),
+    ])  # fmt: skip
+    if item.carbon is not None:
+        heading("Carbon")
+        fields(_carbon(item.carbon))
+    if item.windows:
+        from controlplane.cli.windows import window_rows
+
+        heading("Maintenance and reservations")
+        window_rows(item.windows)
+    heading("Computing power")
+    rows = [
+        (power.compute_class, power.precision, format_flops(power.rated), format_flops(power.available), format_flops(power.allocated))
+        for power in item.flops
+    ]
+    grid(["CLASS", "PRECISION", ">RATED", ">AVAILABLE", ">ALLOCATED"], rows, none="nothing rated")
+    for missing in item.unrated:
+        print(f"unrated: {missing.count} of {missing.what}")
+
+
+def _carbon(found: Carbon) -> list[tuple[str, str]]:
+    return [
+        ("intensity", f"{number(found.grams_per_kwh)} g/kWh"),
+        *((f"  {item}", f"{number(item.grams_per_kwh)} g/kWh") for item in found.hours), ("time zone", found.time_zone or MISSING),
+        *((f"{name} draws", f"{number(watts)} W") for name, watts in sorted(found.watts.items())), ("overhead", number(found.overhead)),
+        *([] if "core" in found.watts else [("runs there", "unrated, because nobody has said what a core draws (carbon.watts.core)")]),
+    ]  # fmt: skip
+
+
+@app.command("cordon")
+def cordon(context: typer.Context, name: ClusterName, output: Output = "table") -> None:
+    """Place nothing new there; what runs goes on."""
+    with connect(context) as client:
+        show(client.cordon(name), output, _standing)
+
+
+@app.command("uncordon")
+def uncordon(context: typer.Context, name: ClusterName, output: Output = "table") -> None:
+    """Use it again."""
+    with connect(context) as client:
+        show(client.uncordon(name), output, _standing)
+
+
+@app.command("drain")
+def drain(context: typer.Context, name: ClusterName, output: Output = "table") -> None:
+    """Place nothing new there and move what runs: its jobs go back to their queues."""
+    with connect(context) as client:
+        show(client.drain(name), output, _standing)
+
+
+def _standing(item: ClusterView) -> None:
+    print(f"{item.name} is {item.cordon}; {item.runs} runs there")
+
+
+@app.command("remove")
+def remove(context: typer.Context, name: ClusterName) -> None:
+    """Forget a cluster that runs nothing."""
+    with connect(context) as client:
+        client.remove_cluster(name)
+    print(f"removed {name}")
+
+
+@nodes.command("list")
+def list_nodes(
+    context: typer.Context,
+    cluster: Annotated[str | None, typer.Option(metavar="CLUSTER", help="Only this cluster's.", autocompletion=completion.clusters)] = None,
+    output: Output = "table",
+) -> None:
+    """All nodes, with what runs hold of them."""
+    with connect(context) as client:
+        show(client.nodes(cluster), output, _node_table)
+
+
+def _node_table(page: Page[NodeView]) -> None:
+    rows = [
+        (item.cluster, item.name, "ready" if item.ready else "not ready", f"{number(item.cpu_used)}/{number(item.cpu)}",
+         f"{size(item.memory_used_bytes)}/{size(item.memory_bytes)}", _accelerators(item.accelerators), joined(item.labels))
+        for item in page.items
+    ]  # fmt: skip
+    grid(
+        ["CLUSTER", "NODE", "STATE", ">CPU", ">MEMORY", "ACCELERATORS", "LABELS"],
+        rows,
+        none="no nodes; is a cluster registered and its agent running?",
+    )

@@ -1,0 +1,189 @@
+"""`cpn product`: data products, their versions, and who may use them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from controlplane.cli import completion
+from controlplane.cli.failures import CommandError, usage
+from controlplane.cli.options import Manifest, Output, ProductName, group
+from controlplane.cli.output import fields, grid, heading, show
+from controlplane.cli.session import connect
+from controlplane.cli.text import clock, joined, size
+
+if TYPE_CHECKING:
+    from controlplane.api.schemas import Page, ProductView
+    from controlplane.client import Client
+    from workloads.catalogue.licence import Licence
+    from workloads.catalogue.product import Product
+
+app = group()
+
+
+@app.command("publish")
+def publish(
+    context: typer.Context,
+    file: Manifest,
+    update_terms: Annotated[bool, typer.Option("--update-terms", help="Replace the terms of a product that is there already.")] = False,
+    output: Output = "table",
+) -> None:
+    """Publish a product, or a new version of one.
+
+    The document has the product's terms (name, owner, classification, purposes, jurisdictions, price) and, for
+    a version, its format and its replicas: a list of {cluster, uri}. The server reads every replica.
+    """
+    from controlplane.api.schemas import VersionRequest
+    from controlplane.cli.documents import read_document, validated
+    from workloads.catalogue.product import Product
+
+    document = read_document(file)
+    parts: dict[str, Any] = {key: document.pop(key) for key in ("format", "replicas") if key in document}
+    product = validated(Product, document, str(file))
+    request = validated(VersionRequest, parts, str(file)) if parts else None
+    with connect(context) as client:
+        view = _publish_terms(client, product, update_terms)
+        if request is not None:
+            client.publish_version(product.name, request)
+            view = client.product(product.name)
+        show(view, output, _published)
+
+
+def _publish_terms(client: Client, product: Product, update_terms: bool) -> ProductView:
+    from controlplane.errors import RequestFailedError
+
+    try:
+        return client.create_product(product)
+    except RequestFailedError as error:
+        if error.problem is None or error.problem.status != 409:
+            raise
+        if update_terms:
+            return client.replace_terms(product)
+        raise CommandError(str(error), hint="replace its terms with --update-terms, which holds from the next decision on") from error
+
+
+def _published(view: ProductView) -> None:
+    if not view.versions:
+        print(f"published the terms of {view.product.name}; it has no version yet")
+        return
+    newest = view.versions[-1]
+    where = joined([replica.cluster for replica in newest.replicas])
+    print(f"published {newest.ref}: {newest.rows:,} rows, {size(newest.size_bytes)} of {newest.format}, at {where}")
+
+
+@app.command("list")
+def list_products(context: typer.Context, output: Output = "table") -> None:
+    """The catalogue."""
+    with connect(context) as client:
+        show(client.products(), output, _table)
+
+
+def _table(page: Page[ProductView]) -> None:
+    rows: list[tuple[Any, ...]] = []
+    for item in page.items:
+        product, newest = item.product, item.versions[-1] if item.versions else None
+        data = (newest.version, f"{newest.rows:,}", size(newest.size_bytes)) if newest else (None, None, None)
+        clusters = joined([replica.cluster for replica in newest.replicas]) if newest else None
+        rows.append((
+            product.name, product.classification, *data, clusters, joined(product.purposes or ("any",)),
+            joined(product.jurisdictions or ("anywhere",)), _price(product),
+        ))  # fmt: skip
+    headers = ["NAME", "CLASS", ">VERSION", ">ROWS", ">SIZE", "AT", "PURPOSES", "PROCESSED IN", ">PRICE"]
+    grid(headers, rows, none="no products yet; publish one with `cpn product publish -f product.yaml`")
+
+
+def _price(product: Product) -> str:
+    price = product.price
+    parts = [f"{price.per_run}/run" if price.per_run else "", f"{price.per_gib}/GiB" if price.per_gib else ""]
+    return " + ".join(part for part in parts if part) or "free"
+
+
+@app.command("show")
+def show_product(context: typer.Context, name: ProductName, output: Output = "table") -> None:
+    """One product: terms, versions, columns, licences."""
+    with connect(context) as client:
+        view = client.product(name)
+        licences = client.licences(name) if output == "table" else None
+        show(view, output, lambda found: _details(found, licences.items if licences else []))
+
+
+def _details(view: ProductView, licences: list[Licence]) -> None:
+    product = view.product
+    fields([
+        ("name", product.name), ("owner", product.owner), ("description", product.description), ("classification", product.classification),
+        ("purposes", joined(product.purposes or ("any",))), ("processed in", joined(product.jurisdictions or ("anywhere",))),
+        ("price", _price(product)), ("published", clock(view.created_at)),
+    ])  # fmt: skip
+    heading("Versions")
+    rows = [
+        (version.ref, version.format, f"{version.rows:,}", size(version.size_bytes),
+         joined([replica.cluster for replica in version.replicas]),
+         version.sha256[:12])
+        for version in view.versions
+    ]  # fmt: skip
+    grid(["REFERENCE", "FORMAT", ">ROWS", ">SIZE", "AT", "SHA-256"], rows, none="no version yet")
+    if view.versions:
+        heading(f"Columns of {view.versions[-1].ref}")
+        grid(["COLUMN", "TYPE"], [(column.name, column.type) for column in view.versions[-1].columns])
+    heading("Licences")
+    _licence_table(licences)
+
+
+def _licence_table(licences: list[Licence]) -> None:
+    rows = [
+        (item.id, item.tenant, joined(item.purposes), joined(item.jurisdictions or ("as the product",)), clock(item.expires_at),
+         "revoked" if item.revoked else "valid")
+        for item in licences
+    ]  # fmt: skip
+    grid(["ID", "TENANT", "PURPOSES", "PROCESSED IN", "EXPIRES", "STATE"], rows, none="no licence yet; grant one with `cpn product grant`")
+
+
+@app.command("grant")
+def grant(
+    context: typer.Context,
+    name: ProductName,
+    tenant: Annotated[str, typer.Option(help="Who may use it.", autocompletion=completion.tenants)],
+    purpose: Annotated[list[str], typer.Option(help="What for; repeatable.")],
+    jurisdiction: Annotated[list[str] | None, typer.Option(help="Where it may be processed; repeatable. [default: as the product]")] = None,
+    expires: Annotated[str | None, typer.Option(metavar="DATE", help="Until when, like 2027-01-01; else without end.")] = None,
+    output: Output = "table",
+) -> None:
+    """Grant a tenant a licence."""
+    from controlplane.api.schemas import LicenceRequest
+    from controlplane.cli.documents import validated
+
+    document: dict[str, Any] = {"tenant": tenant, "purposes": purpose, "jurisdictions": jurisdiction or []}
+    if expires is not None:
+        document["expires_at"] = _moment(expires)
+    request = validated(LicenceRequest, document, "the licence")
+    with connect(context) as client:
+        show(client.grant(name, request), output, _granted)
+
+
+def _moment(text: str) -> str:
+    """A date (its first moment here) or a time with its zone, as RFC 3339."""
+    from datetime import datetime
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise usage(f"--expires {text!r} is not a date; write it like 2027-01-01 or 2027-01-01T08:00:00+08:00") from error
+    return (moment if moment.tzinfo else moment.astimezone()).isoformat()
+
+
+def _granted(item: Licence) -> None:
+    until = f"until {clock(item.expires_at)}" if item.expires_at else "without end"
+    print(f"granted {item.id}: {item.tenant} may use {item.product} for {joined(item.purposes)}, {until}")
+
+
+@app.command("revoke")
+def revoke(
+    context: typer.Context,
+    name: ProductName,
+    licence_id: Annotated[str, typer.Argument(metavar="LICENCE", help="The licence's id, lic-….")],
+    output: Output = "table",
+) -> None:
+    """End a licence: nothing more is placed under it; what runs goes on."""
+    with connect(context) as client:
+        show(client.revoke_licence(name, licence_id), output, lambda found: print(f"revoked {found.id} of {found.tenant}"))
