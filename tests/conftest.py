@@ -1,0 +1,61 @@
+"""What holds for every test: nothing of the user's own settings and files, and examples that a second run repeats.
+
+Hypothesis has no deadline, because other work may hold the processor for a while; where CI is set, its examples are
+the same in every run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.ray import SmallRay
+
+settings.register_profile("cpn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", parent=settings.get_profile("cpn"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "cpn")
+
+OWN_FOLDER = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Forget CPN_* but for CPN_TEST_*, keep what commands remember in a folder that goes with the run, and heed Ctrl-C.
+
+    What a shell starts in the background ignores Ctrl-C, and so would every program that these tests start and interrupt.
+    The hundreds of processes that tests start keep what Python compiles, or each would compile Ray anew.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in [name for name in os.environ if name.startswith("CPN_") and not name.startswith("CPN_TEST_")]:
+        del os.environ[name]
+    folder = tempfile.TemporaryDirectory(prefix="cpn-tests-", ignore_cleanup_errors=True)
+    config.stash[OWN_FOLDER] = folder
+    os.environ["CPN_CONFIG_DIR"] = str(Path(folder.name) / "config")
+    os.environ["CPN_DATA_DIR"] = str(Path(folder.name) / "data")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove that folder."""
+    if OWN_FOLDER in config.stash:
+        config.stash[OWN_FOLDER].cleanup()
+
+
+@pytest.fixture(scope="session")
+def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallRay]:
+    """One small, real Ray for all tests that leave it as they found it. Nothing of it may be left at the end."""
+    from tests.ray import running_head
+
+    with running_head("tests", tmp_path_factory.mktemp("ray")) as head:
+        yield head

@@ -1,0 +1,109 @@
+"""Statements on Daft on a real Ray: DuckDB's rows and types, the granted resources and no more, and nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pytest
+
+from cluster.protocol import RunFinished, RunRequest
+from controlplane.tpch import make_data, queries
+from tests.network import until
+from tests.ray import Connection, RayAgent, SmallRay, leaving_nothing
+from tests.ray_runs import MIB, input_file, request
+from tests.tpch import same_rows
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+SCALE = 0.01
+
+
+@pytest.fixture(scope="module")
+def connection(ray_head: SmallRay, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    folder = tmp_path_factory.mktemp("agent")
+    with RayAgent(folder / "agent.log") as agent:
+        yield agent.connect(ray_head, folder / "data")
+
+
+@pytest.fixture
+def member(connection: Connection, ray_head: SmallRay) -> Iterator[Connection]:
+    with leaving_nothing(connection, ray_head):
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return make_data(tmp_path_factory.mktemp("tpch"), SCALE)
+
+
+def on_daft(node: str, sql: str, inputs: dict[str, Path], workers: int = 2, **fields: Any) -> RunRequest:
+    files = {alias: input_file(path) for alias, path in inputs.items()}
+    usual: dict[str, Any] = {"cpu": 1.0, "memory_bytes": 256 * MIB}
+    return request((node,) * workers, kind="sql", sql=sql, engine="daft", inputs=files, **{**usual, **fields})
+
+
+def rows(end: RunFinished) -> list[tuple[object, ...]]:
+    table = pq.read_table(Path(end.directory, end.files[0].name))
+    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def test_two_workers_give_the_rows_and_types_of_duckdb(member: Connection, tables: dict[str, Path]) -> None:
+    sql = queries(SCALE)["q9"]
+    end = member.run(on_daft(member.node(), sql, {table: path for table, path in tables.items() if table in sql}))
+    assert (end.outcome, end.message) == ("succeeded", "")
+    with duckdb.connect() as direct:
+        for table, path in tables.items():
+            direct.execute(f"CREATE VIEW {table} AS FROM '{path}'")
+        expected = direct.sql(sql)
+        assert same_rows(rows(end), expected.fetchall())
+        assert end.preview is not None
+        assert end.preview.types == tuple(map(str, expected.types))
+        assert end.preview.total_rows == len(rows(end)) > 0
+    assert end.usage.cpu_s > 0
+
+
+def test_an_input_of_many_parts_is_read_whole(member: Connection, tmp_path: Path) -> None:
+    # More parts than the workers have cores for: Daft would have the cluster grow then.
+    with duckdb.connect() as direct:
+        direct.execute(f"COPY (SELECT range AS n, range % 7 AS k FROM range(3000000)) TO '{tmp_path}/large.parquet'")
+        expected = direct.sql(f"SELECT k, count(*), sum(n) FROM '{tmp_path}/large.parquet' GROUP BY k").fetchall()
+    sql = "SELECT k, count(*) AS c, sum(n) AS s FROM large GROUP BY k ORDER BY k"
+    end = member.run(on_daft(member.node(), sql, {"large": tmp_path / "large.parquet"}))
+    assert (end.outcome, end.message) == ("succeeded", "")
+    assert same_rows(rows(end), expected)
+
+
+def test_a_cancelled_statement_takes_its_workers_with_it(member: Connection, tables: dict[str, Path], ray_head: SmallRay) -> None:
+    endless = "SELECT sum(a.l_quantity * b.l_quantity) AS n FROM lineitem a, lineitem b WHERE a.l_comment < b.l_comment"
+    run = on_daft(member.node(), endless, {"lineitem": tables["lineitem"]})
+
+    def workers() -> list[int]:
+        return [pid for pid, words in ray_head.processes().items() if "DaftWorker" in words]
+
+    member.start(run)
+    member.started(run.run_id)
+    until(lambda: len(workers()) == 2, "each worker of the run is a process of its own", 60.0)
+    member.stop(run.run_id, "cancelled", grace_s=0.5)
+    end = member.end_of(run.run_id)
+    assert (end.outcome, end.category) == ("cancelled", "cancelled")
+    until(lambda: not workers(), "what held the run's cores is gone")
+
+
+def test_what_daft_does_not_run_goes_to_duckdb_where_the_choice_was_open(member: Connection, tables: dict[str, Path]) -> None:
+    sql = queries(SCALE)["q16"]
+    inputs = {table: tables[table] for table in ("part", "partsupp", "supplier")}
+    named, left_open = on_daft(member.node(), sql, inputs), on_daft(member.node(), sql, inputs, or_duckdb=True)
+    ends = [member.run(run) for run in (named, left_open)]
+    assert [(end.outcome, end.category) for end in ends] == [("failed", "statement"), ("succeeded", None)]
+    assert "Daft cannot run it: NOT IN over a query" in ends[0].message
+    assert "it runs on DuckDB on the first worker" in member.log(left_open.run_id)
+    assert len(rows(ends[1])) > 0
+
+
+def test_a_statement_on_daft_reaches_no_other_file(member: Connection, tables: dict[str, Path]) -> None:
+    end = member.run(on_daft(member.node(), f"SELECT * FROM read_parquet('{tables['orders']}')", {"region": tables["region"]}))
+    assert (end.outcome, end.category, end.files) == ("failed", "statement", ())

@@ -1,0 +1,270 @@
+"""The whole network on real Rays, with faults: a server, a push member, a pull member, their agents; all of them processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.model import ClusterSpec, Endpoint
+from controlplane.api.schemas import JobView, TenantRequest, TokenRequest
+from controlplane.client import Client
+from controlplane.errors import RequestInvalidError
+from controlplane.network import LocalNetwork, Member
+from tests.network import job, until
+from tests.ray import GIB, ROOT, WAIT_S, SmallRay, processes_of
+from tests.ray_runs import SEES_ITS_GANG
+from workloads.catalogue.pricing import Prices
+from workloads.resources import Money
+from workloads.spec import JobSpec
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+PUSHED, PULLED = "shanghai", "guizhou"
+# An agent is heard at least every five seconds and counts its nodes as often, so these leave a busy machine some time.
+TIMINGS = {"CPN_SUSPECT_AFTER_S": "10", "CPN_LEASE_S": "22", "CPN_LOST_AFTER_S": "25", "CPN_RESIZE_SETTLE_S": "0.5"}
+TALK = "echo ready; while [ ! -e go ]; do sleep 0.1; done; echo on; echo result > $CPN_OUTPUT_DIR/file"
+
+
+@dataclass
+class Place:
+    """The running network, and its operator's client."""
+
+    network: LocalNetwork
+    client: Client
+    rays: dict[str, SmallRay]
+
+    def submit(self, **fields: Any) -> JobView:
+        return self.client.submit(JobSpec.model_validate(job(**fields)))
+
+    def wait(self, found: JobView, *states: str, seconds: float = 60.0) -> JobView:
+        """The job as soon as it is in one of these states, any final one when none is named."""
+        wanted = states or ("succeeded", "failed", "cancelled")
+        now = self.client.job(found.id)
+
+        def arrived() -> bool:
+            nonlocal now
+            now = self.client.job(found.id, wait_s=1.0, after_version=now.version)
+            return now.state in wanted
+
+        until(lambda: now.state in wanted or arrived(), f"{found.id} is {' or '.join(wanted)}", seconds)
+        return now
+
+    def moves(self, found: JobView) -> list[tuple[str, str]]:
+        return [(event.finish, event.cause) for event in self.client.events(found.id).items]
+
+    def let_go(self, found: JobView) -> None:
+        """Let the job's current run of TALK go on."""
+        run_id = self.client.job(found.id).run_id
+        (folder,) = (folder for ray in self.rays.values() for folder in ray.runs.glob(f"{run_id}-0"))
+        (folder / "work" / "go").touch()
+
+    def agent_processes(self, name: str) -> set[int]:
+        """The processes of a member's agent that live now."""
+        found = processes_of(str(self.network.data_dir / "agents" / name))
+        return {pid for pid, line in found.items() if "agent" in line and "leash.py" not in line}
+
+
+def member(name: str, jurisdiction: str, cpu_hour: str) -> Member:
+    price = Money.parse("0.01 CNY")
+    prices = Prices(cpu_hour=Money.parse(cpu_hour), memory_gib_hour=price, transfer_gib=price)
+    return Member(ClusterSpec(name=name, backend="ray", jurisdiction=jurisdiction, prices=prices), cpus=8, memory_bytes=16 * GIB)
+
+
+@pytest.fixture(scope="module")
+def place(ray_head: SmallRay, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Both members healthy, the pushed one cheaper and with a Ray of its own. At the end nothing of the network may be left."""
+    folder, said = tmp_path_factory.mktemp("network"), list[str]()
+    pushed, pulled = member(PUSHED, "CN-SH", "0.10 CNY"), member(PULLED, "CN-GZ", "0.90 CNY")
+    own = SmallRay(PUSHED, folder / "ray")
+    with LocalNetwork(folder, 0, [pushed], say=said.append, environ={**os.environ, **TIMINGS}) as network:
+        network.rays = {PUSHED: own}
+        network.start()
+        network.rays = {PUSHED: own, PULLED: ray_head}
+        with network.operator() as client:
+            client.create_tenant(TenantRequest(name="acme"))
+            client.register_cluster(network.pushed(pushed))
+            network.attach(pulled)
+            network.wait_healthy()
+            yield Place(network, client, {PUSHED: own, PULLED: ray_head})
+        network.rays = {PUSHED: own}
+    assert own.processes() == {}
+    assert processes_of(str(folder)) == {}
+
+
+def test_an_elastic_gang_runs_with_the_workers_that_it_was_granted(place: Place) -> None:
+    found = place.submit(
+        kind="command", command=["sh", "-c", "echo worker $RANK of $WORLD_SIZE"], placement={"clusters": [PUSHED]},
+        resources={"cpu": 3, "memory": "64MiB", "workers": {"min": 1, "max": 9}},
+    )  # fmt: skip
+    done = place.wait(found)
+    assert (done.state, len(done.nodes), done.runs[0].workers) == ("succeeded", 2, 2), "two times 3 of its 8 cores"
+    told = b"".join(place.client.logs(found.id)).decode()
+    assert sorted(line[line.index("worker") :] for line in told.splitlines()) == ["worker 0 of 2", "worker 1 of 2"]
+    assert {line.detail for line in place.client.receipt(found.id).lines if line.item == "cpu"} == {"3 cores, 2 workers"}
+
+
+FOLLOW = f"""
+trap 'echo leaving $RANK; exit 3' TERM
+echo began $RANK of $WORLD_SIZE
+{SEES_ITS_GANG}"""
+
+
+def test_a_running_gang_grows_when_another_job_ends_and_shrinks_for_one_that_waits(place: Place) -> None:
+    here: dict[str, Any] = {"kind": "command", "placement": {"clusters": [PUSHED]}}
+    other = place.submit(command=["sh", "-c", TALK], resources={"cpu": 4, "memory": "64MiB"}, **here)
+    place.wait(other, "running")
+    gang = place.submit(
+        command=["sh", "-c", FOLLOW], max_runtime="10m", resources={"cpu": 2, "memory": "64MiB", "workers": {"min": 1, "max": 4}}, **here
+    )
+    assert len(place.wait(gang, "running").nodes) == 2
+
+    def has(workers: int) -> bool:
+        run = place.client.job(gang.id).runs[-1]
+        return (run.state, run.workers, run.resizing_to) == ("running", workers, None)
+
+    place.let_go(other)
+    until(lambda: has(4), "it has the room of the job that ended", 60)
+    # Whoever waits gets the room of one worker.
+    assert place.wait(place.submit(command=["true"], resources={"cpu": 2, "memory": "64MiB"}, **here)).state == "succeeded"
+    until(lambda: has(4), "it has grown again", 60)
+    told = [event.message for event in place.client.events(gang.id).items if event.cause == "resized"]
+    assert [words.partition(":")[0] for words in told[:3]] == [
+        "grown from 2 to 4 workers", "shrunk from 4 to 3 workers", "grown from 3 to 4 workers",
+    ]  # fmt: skip
+    place.client.cancel(gang.id)
+    done = place.wait(gang)
+    assert done.attempts == 1, done.runs
+    said = b"".join(place.client.logs(gang.id)).decode()
+    assert said.count("began") == 5
+    assert "[rank 3] began 3 of 4" in said
+    assert "[rank 3] leaving 3" in said
+    seen = [line.partition("sees ")[2] for line in said.splitlines() if line.startswith("sees ")]
+    assert [(document["generation"], document["world_size"]) for document in map(json.loads, seen)][:4] == [(0, 2), (1, 4), (2, 3), (3, 4)]
+    assert {line.detail for line in place.client.receipt(gang.id).lines if line.item == "cpu"} == {"2 cores, 4 workers"}
+
+
+def test_the_runs_of_killed_agents_are_adopted(place: Place) -> None:
+    jobs = {
+        name: place.submit(kind="command", command=["sh", "-c", TALK], placement={"jurisdictions": [jurisdiction]})
+        for name, jurisdiction in ((PUSHED, "CN-SH"), (PULLED, "CN-GZ"))
+    }
+    for found in jobs.values():
+        place.wait(found, "running")
+    killed = {name: place.agent_processes(name) for name in jobs}
+    for (process,) in killed.values():
+        os.kill(process, signal.SIGKILL)
+    for found in jobs.values():
+        place.let_go(found)
+    # The server starts its pushed agent again by itself; a pulled one is started again by whatever watches it there.
+    place.network.agents[PULLED].stop()
+    place.network.agents[PULLED].start()
+    for name, found in jobs.items():
+        done = place.wait(found)
+        assert (done.state, done.cluster, done.attempts) == ("succeeded", name, 1)
+        assert b"".join(place.client.logs(found.id)) == b"ready\non\n"
+        assert [file.name for file in place.client.result(found.id).files] == ["file"]
+        assert len(place.agent_processes(name) - killed[name]) == 1
+
+
+def test_the_jobs_of_a_dead_cluster_go_elsewhere_or_wait_for_its_return(place: Place) -> None:
+    ray, forever = place.rays[PUSHED], ["sh", "-c", "[ $CPN_ATTEMPT = 1 ] && sleep 600; echo done"]
+    movable = place.submit(kind="command", command=forever)
+    bound = place.submit(kind="command", command=forever, placement={"jurisdictions": ["CN-SH"]})
+    for found in (movable, bound):
+        assert place.wait(found, "running").cluster == PUSHED
+    nodes = {node.name for node in place.client.nodes(PUSHED).items}
+    ray.kill()
+    until(lambda: place.client.cluster(PUSHED).health != "healthy", "the member is suspect", 30)
+    assert "no Ray head answers" in place.client.cluster(PUSHED).detail
+    done = place.wait(movable)
+    assert (done.state, done.cluster, done.attempts) == ("succeeded", PULLED, 2)
+    assert ("lost", "cluster_lost") in place.moves(movable)
+    until(lambda: place.client.job(bound.id).cause == "cluster_unhealthy", "the reason why the other waits is shown")
+    waiting = place.client.job(bound.id)
+    assert waiting.state == "queued"
+    assert "not healthy" in waiting.message
+    ray.start()
+    ray.wait_ready(WAIT_S)
+    done = place.wait(bound)
+    assert (done.state, done.cluster, done.attempts) == ("succeeded", PUSHED, 2)
+    assert b"".join(place.client.logs(bound.id)) == b"done\n"
+    assert place.client.cluster(PUSHED).health == "healthy"
+    assert nodes.isdisjoint({node.name for node in place.client.nodes(PUSHED).items})
+    assert place.wait(place.submit(placement={"jurisdictions": ["CN-SH"]})).state == "succeeded"
+
+
+@pytest.fixture
+def wrong_token(tmp_path: Path) -> Path:
+    path = tmp_path / "token"
+    path.write_text("not-the-token\n")
+    return path
+
+
+def test_a_push_member_with_a_wrong_token_or_address_is_refused_at_once(place: Place, wrong_token: Path) -> None:
+    spec = member("refused", "CN-SH", "0.10 CNY").spec.model_copy(update={"mode": "push"})
+    good = place.rays[PULLED]
+    for endpoint, path, words in (
+        (Endpoint(address=good.address, token_file=str(wrong_token)), "endpoint.token_file", "refuses the token"),
+        (Endpoint(address=good.address), "endpoint.token_file", "refuses the token"),
+        (Endpoint(address="127.0.0.1:9", token_file=str(good.token_file)), "endpoint.address", "nothing answers at 127.0.0.1:9"),
+        (Endpoint(address=place.network.url.removeprefix("http://"), token_file=str(good.token_file)), "endpoint.address", "Ray head"),
+    ):
+        with pytest.raises(RequestInvalidError) as caught:
+            place.client.register_cluster(spec.model_copy(update={"endpoint": endpoint}))
+        problem = caught.value.problem
+        assert problem is not None
+        assert [error.path for error in problem.errors] == [path]
+        assert words in problem.errors[0].message
+    assert {view.name for view in place.client.clusters().items} == {PUSHED, PULLED}
+
+
+@pytest.fixture
+def stray(place: Place) -> Iterator[str]:
+    """A pull member without an agent, removed afterwards."""
+    name = "stray"
+    place.client.register_cluster(member(name, "CN-SH", "0.10 CNY").spec)
+    yield name
+    place.client.remove_cluster(name)
+
+
+def start_agent(place: Place, name: str, address: str, token_file: Path, folder: Path) -> subprocess.Popen[str]:
+    """`cpn agent` as an operator starts it."""
+    token = place.client.create_token(TokenRequest(role="agent", cluster=name)).token
+    return subprocess.Popen(
+        [sys.executable, "-m", "controlplane.cli.main", "agent", name, "--address", address, "--ray-token-file", str(token_file),
+         "--data-dir", str(folder)],
+        cwd=ROOT, env={**os.environ, "CPN_SERVER": place.network.url, "CPN_TOKEN": token},
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_an_agent_with_a_wrong_token_for_its_cluster_ends_and_the_operator_sees_why(
+    place: Place, stray: str, wrong_token: Path, tmp_path: Path
+) -> None:
+    with start_agent(place, stray, place.rays[PULLED].address, wrong_token, tmp_path / "agent") as agent:
+        _, said = agent.communicate(timeout=60)
+    assert agent.returncode == 4
+    assert "refuses the token" in said
+    assert "cpn token create" not in said, "it is not the control plane's token that is wrong"
+    view = place.client.cluster(stray)
+    assert (view.health, "refuses the token" in view.detail) == ("suspect", True)
+
+
+def test_an_agent_whose_cluster_is_not_there_says_so_and_tries_again(place: Place, stray: str, tmp_path: Path) -> None:
+    with start_agent(place, stray, "127.0.0.1:9", place.rays[PULLED].token_file, tmp_path / "agent") as agent:
+        try:
+            until(lambda: "no Ray head answers at 127.0.0.1:9" in place.client.cluster(stray).detail, "the operator sees why", 60)
+            assert agent.poll() is None
+        finally:
+            agent.terminate()
+            agent.communicate(timeout=60)
+    assert agent.returncode == 0

@@ -1,0 +1,97 @@
+"""Assess: what stands against a job at a cluster, and what it would cost there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cluster.model import ClusterSpec
+from scheduler.assess import Assessment, InputData, assess, from_refusal, is_local
+from scheduler.engine.reasons import POLICY, Reason
+from tests.records import NOW, cluster_spec, job_spec
+from tests.unit.workloads.samples import licence, product, version
+from workloads.catalogue.policy import Refusal, Rule
+
+SH, GZ = cluster_spec("sh-1"), cluster_spec("gz-1", jurisdiction="CN-GZ", inbound_bandwidth_mib_s=256.0)
+
+
+def flights(*licences: Any, **terms: Any) -> InputData:
+    """The flights, 1 GiB that lie at sh-1."""
+    return InputData("flights", product(**terms), version(), licences or (licence(),))
+
+
+def judged(cluster: ClusterSpec, *inputs: InputData, **fields: Any) -> Assessment:
+    return assess(job_spec(**fields), inputs, cluster, NOW)
+
+
+@pytest.mark.parametrize("rule", list(Rule))
+def test_every_rule_of_the_catalogue_is_a_reason_of_policy(rule: Rule) -> None:
+    against = from_refusal(Refusal(rule, None, "what is missing", "who can change it"))
+    assert (against.reason.label, against.message, against.remedy) == (rule.value, "what is missing", "who can change it")
+    assert against.reason in POLICY
+
+
+def test_a_job_that_may_run_has_a_quote_and_nothing_against_it() -> None:
+    found = judged(SH, flights())
+    assert (found.cluster, found.reason, found.against) == ("sh-1", Reason.FITS, ())
+    assert str(found.quote.total if found.quote else None) == "0.40 CNY"
+
+
+def test_data_that_lies_elsewhere_takes_time_and_costs() -> None:
+    here, there = judged(SH, flights()), judged(GZ, flights())
+    assert (here.transfer_bytes, here.transfer_s) == (0, 0.0)
+    assert (there.transfer_bytes, there.transfer_s) == (2**30, 4.0)
+    assert there.quote is not None
+    assert [str(line.amount) for line in there.quote.lines if line.item == "transfer"] == ["0.50 CNY"]
+
+
+def test_a_job_without_data_takes_no_transfer() -> None:
+    assert judged(GZ).transfer_s == 0.0
+
+
+@pytest.mark.parametrize(
+    ("cluster", "inputs", "fields", "expected"),
+    [
+        (SH, [InputData("f", product(), version(), ())], {}, ["licence_missing"]),
+        (GZ, [flights(licence(jurisdictions=["CN-SH"]))], {}, ["licence_jurisdiction"]),
+        (GZ, [flights(jurisdictions=["CN-SH"])], {"placement": {"clusters": ["sh-1"]}}, ["product_jurisdiction", "job_cluster"]),
+        (SH, [], {"budget": "0.39 CNY"}, ["over_budget"]),
+        (SH, [], {"budget": "0.40 CNY"}, []),
+        (SH, [], {"budget": "5.00 USD"}, ["currency"]),
+        (SH, [flights(price={"per_run": "1.00 USD"})], {"budget": "0.01 CNY"}, ["currency"]),
+        (GZ, [flights(purposes=["marketing"])], {"budget": "0.01 CNY"}, ["product_purpose", "over_budget"]),
+    ],
+)  # fmt: skip
+def test_what_stands_against_it_in_the_order_of_reasons(
+    cluster: ClusterSpec, inputs: list[InputData], fields: dict[str, Any], expected: list[str]
+) -> None:
+    found = judged(cluster, *inputs, **fields)
+    assert [against.reason.label for against in found.against] == expected
+    assert found.reason.label == (expected[0] if expected else "fits")
+
+
+def test_data_in_another_currency_cannot_be_quoted() -> None:
+    found = judged(SH, flights(price={"per_run": "1.00 USD"}))
+    assert found.quote is None
+    assert [(item.message, item.remedy) for item in found.against] == [
+        ("nycflights/flights is priced in USD, the cluster charges CNY", "use data priced in the cluster's currency")
+    ]
+
+
+def test_words_about_money_say_how_much_is_missing() -> None:
+    (short,) = judged(SH, budget="0.10 CNY").against
+    assert short.message == "the quote of 0.40 CNY at sh-1 is over the budget of 0.10 CNY"
+    assert short.remedy == "raise the budget to 0.40 CNY, or lower max_runtime or resources"
+    (other,) = judged(SH, budget="0.10 EUR").against
+    assert (other.message, other.remedy) == ("the budget is in EUR, cluster sh-1 charges CNY", "give the budget in CNY")
+
+
+def test_the_quote_is_the_ceiling_at_max_runtime_for_all_workers() -> None:
+    found = judged(SH, resources={"cpu": 2, "memory": "1GiB", "workers": 3}, max_runtime="30m")
+    assert str(found.quote.total if found.quote else None) == "1.14 CNY"
+
+
+def test_a_replica_at_the_cluster_is_local() -> None:
+    assert is_local(version(), "sh-1")
+    assert not is_local(version(), "gz-1")

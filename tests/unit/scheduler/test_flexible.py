@@ -1,0 +1,116 @@
+"""What flexible jobs cost at other times, compared with what they would be quoted then."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from scheduler.engine.later import cost_at, turning_points
+from scheduler.engine.snapshot import Later, Prefer
+from scheduler.flexible import HORIZON_S, LEAST_MARGIN_S, margin_s, with_later
+from scheduler.freeze import Frozen, World, freeze, judge_spec
+from tests.records import NO_MARKET, NOW, candidate, job_spec, machine, member, world_of
+from tests.unit.workloads.samples import prices
+from workloads.spec import JobSpec
+
+HOUR = 3600.0
+NIGHT = {"time_zone": "Asia/Shanghai", "hours": [{"from": "22:00", "to": "06:00", "factor": 0.6}]}
+NOON = {"time_zone": "Europe/Berlin", "hours": [{"from": "11:00", "to": "14:00", "days": ["sat", "sun"], "factor": 0.3}]}
+
+
+def flexible(hours: float, **fields: Any) -> JobSpec:
+    """A job that has to have ended so many hours from now."""
+    return job_spec(flexible="cheapest", deadline=datetime.fromtimestamp(NOW + hours * HOUR, UTC).isoformat(), **fields)
+
+
+def network() -> World:
+    members = [member("flat"), member("noon", prices=prices(tariffs=NOON, cpu_hour="0.20 CNY")), member("sh", prices=prices(tariffs=NIGHT))]
+    return world_of(*members, nodes=[machine(item.spec.name) for item in members])
+
+
+def frozen_for(world: World, *specs: JobSpec) -> Frozen:
+    jobs = [candidate(world, spec, id=f"job-{number}", sequence=number) for number, spec in enumerate(specs)]
+    return with_later(freeze(world, jobs, dict.fromkeys(("flat", "noon", "sh"), 0.0)), 8)
+
+
+def later_of(spec: JobSpec) -> Later:
+    [found] = frozen_for(network(), spec).snapshot.later
+    return found
+
+
+@pytest.mark.parametrize("max_runtime", ["30m", "5h", "20h"])
+def test_the_cost_at_every_hour_is_what_would_be_quoted_then(max_runtime: str) -> None:
+    world, spec = network(), flexible(120, max_runtime=max_runtime)
+    later = later_of(spec)
+    for row in range(3):
+        points = turning_points(later, row)
+        for at in [0.0, *points.tolist(), *((points[:-1] + points[1:]) / 2).round().tolist()]:
+            [way] = judge_spec(spec, NO_MARKET, World(**{**vars(world), "now": NOW + at}))
+            quote = way.assessments[row].quote
+            assert quote is not None
+            assert cost_at(later, row, np.array([at]))[0] == pytest.approx(float(quote.total.amount), abs=2e-4)
+
+
+@pytest.mark.parametrize("now", [NOW + 0.3, NOW + 59.9, NOW + 1234.567, NOW + 3599.999])
+def test_a_cheaper_hour_costs_the_same_whenever_it_is_asked_about(now: float) -> None:
+    world, spec = World(**{**vars(network()), "now": now}), flexible(30, max_runtime="2h")
+    [later] = frozen_for(world, spec).snapshot.later
+    [whole] = judge_spec(spec, NO_MARKET, World(**{**vars(world), "now": NOW}))
+    quote = whole.assessments[0].quote
+    assert quote is not None
+    times = turning_points(later, 2)
+    assert cost_at(later, 2, times).min() == pytest.approx(0.6 * sum(float(line.quantity * line.unit_price.amount) for line in quote.lines))
+
+
+def test_it_has_to_be_placed_in_time_for_all_of_its_limit_and_a_margin() -> None:
+    assert later_of(flexible(5, max_runtime="2h")).latest_s.tolist() == pytest.approx([3 * HOUR - 360.0] * 3)
+    assert later_of(flexible(5, max_runtime="1m")).latest_s.tolist() == pytest.approx([5 * HOUR - 60.0 - LEAST_MARGIN_S] * 3)
+    assert later_of(flexible(1, max_runtime="2h")).latest_s.max() < 0
+    assert later_of(flexible(24 * 300, max_runtime="2h")).latest_s.tolist() == [HORIZON_S] * 3
+    assert margin_s(flexible(1, max_runtime="10h")) == 1800
+
+
+def test_where_it_may_not_go_it_never_waits_for() -> None:
+    later = later_of(flexible(50, placement={"clusters": ["sh"]}))
+    assert later.latest_s.tolist() == [-np.inf, -np.inf, pytest.approx(49 * HOUR - 300)]
+
+
+def test_jobs_that_are_not_flexible_have_no_other_hours_and_like_ones_are_reckoned_once() -> None:
+    world, specs = network(), [job_spec(), flexible(50), flexible(50), flexible(60)]
+    ways = judge_spec(specs[1], NO_MARKET, world)
+    jobs = [replace(candidate(world, spec, id=f"job-{number}", sequence=number), ways=ways) for number, spec in enumerate(specs)]
+    found = with_later(freeze(world, jobs, {}), 8).snapshot
+    assert [item.job for item in found.later] == ["job-1", "job-2", "job-3"]
+    assert found.later[0].cost is found.later[1].cost
+    assert found.later[0].cost is not found.later[2].cost
+    assert found.jobs.prefer.tolist() == [Prefer.BALANCED, *[Prefer.CHEAPEST] * 3]
+    assert frozen_for(network(), job_spec()).snapshot.later == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "words"),
+    [
+        ({"flexible": "cheapest"}, ("flexible",), "give a deadline, or leave flexible out"),
+        ({"flexible": "cleanest", "deadline": "2030-01-01T00:00:00Z"}, ("flexible",), "cheapest"),
+        ({"flexible": True, "deadline": "2030-01-01T00:00:00Z"}, ("flexible",), "cheapest"),
+        (
+            {"flexible": "cheapest", "deadline": "2030-01-01T00:00:00Z", "placement": {"prefer": "soonest"}},
+            ("placement", "prefer"), "leave one of them out",
+        ),
+        (
+            {"flexible": "cheapest", "deadline": "2030-01-01T00:00:00Z", "placement": {"prefer": "cleanest"}},
+            ("placement", "prefer"), "not by its CO2",
+        ),
+    ],
+)  # fmt: skip
+def test_what_contradicts_it_is_refused_with_path_and_remedy(fields: dict[str, Any], path: tuple[str, ...], words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        job_spec(**fields)
+    [error] = caught.value.errors()
+    assert error["loc"] == path
+    assert words in error["msg"]
