@@ -39,16 +39,16 @@ def with_later(frozen: Frozen, most: int) -> Frozen:
     if most <= 0 or not any(candidate.spec.flexible for candidate in frozen.candidates):
         return frozen
     prices = _Prices(frozen)
-    known: dict[tuple[int, float | None], Later] = {}
-    found = []
+    known: dict[tuple[int, float | None], tuple[Later, ...]] = {}
+    found = list[Later]()
     for candidate in frozen.candidates:
         if candidate.spec.flexible is None:
             continue
         # Like jobs were judged once and share the ways to run them.
         key = (id(candidate.ways), candidate.spec.deadline_s())
         if key not in known:
-            known[key] = prices.later(candidate)
-        found.append(replace(known[key], job=candidate.id))
+            known[key] = tuple(prices.later(candidate, choice) for choice in range(len(candidate.ways)))
+        found += [replace(item, job=candidate.id) for item in known[key]]
     return replace(frozen, snapshot=replace(frozen.snapshot, later=tuple(found), waits=most))
 
 
@@ -68,12 +68,12 @@ class _Prices:
     def __init__(self, frozen: Frozen) -> None:
         self._frozen, self._clocks = frozen, dict[tuple[Tariffs, float], _Clock]()
 
-    def later(self, candidate: Candidate) -> Later:
-        """What one job costs at each cluster by the time at which it is placed."""
+    def later(self, candidate: Candidate, choice: int) -> Later:
+        """What one job costs in one of its ways at each cluster by the time at which it is placed."""
         now, waits = self._frozen.world.now, self._frozen.snapshot.clusters.wait_s.tolist()
         deadline = candidate.spec.deadline_s()
         found = []
-        for cluster, assessment, wait_s in zip(self._frozen.world.clusters, candidate.ways[0].assessments, waits, strict=True):
+        for cluster, assessment, wait_s in zip(self._frozen.world.clusters, candidate.ways[choice].assessments, waits, strict=True):
             latest = NEVER
             if assessment.reason is Reason.FITS and assessment.quote is not None and deadline is not None:
                 latest = deadline - now - candidate.spec.max_runtime - assessment.transfer_s - wait_s - margin_s(candidate.spec)
@@ -85,6 +85,7 @@ class _Prices:
             at_s=np.array([_padded(times, width) for _, times, _ in found], dtype=np.float64).reshape(len(found), width),
             cost=np.array([_padded(costs, width) for _, _, costs in found], dtype=np.float64).reshape(len(found), width),
             latest_s=np.array([latest for latest, _, _ in found], dtype=np.float64),
+            choice=choice,
         )
 
     def _costs(self, spec: JobSpec, assessment: Assessment, tariffs: Tariffs | None, latest_s: float) -> tuple[list[float], list[float]]:

@@ -130,14 +130,14 @@ def cheaper_hours(promises: Promises) -> list[float]:
 
 def _savings(frozen: Frozen, plan: Plan) -> dict[int, Saving]:
     """By row of the job, what those save that wait for a cheaper hour."""
-    later, rows = {item.job: item for item in frozen.snapshot.later}, {item.job: item for item in plan.unplaced}
-    found = {}
-    for item in plan.promises:
-        costs = later.get(frozen.candidates[item.job].id)
-        if costs is not None and rows[item.job].blocker is Reason.CHEAPER_LATER:
+    rows, found = {item.job: item for item in plan.unplaced}, dict[int, Saving]()
+    for item in plan.promises if frozen.snapshot.later else ():
+        ways = {table.choice: table for table in frozen.snapshot.later if table.job == frozen.candidates[item.job].id}
+        if ways and rows[item.job].blocker is Reason.CHEAPER_LATER:
+            costs, now = ways[item.choice], min(map(now_at_least, ways.values()))
             then, spec = float(cost_at(costs, item.cluster, np.array([item.start_s]))[0]), frozen.world.clusters[item.cluster].spec
             latest_at = frozen.world.now + float(costs.latest_s[item.cluster])
-            found[item.job] = Saving(now_at_least(costs), then, spec.prices.currency, latest_at)
+            found[item.job] = Saving(now, then, spec.prices.currency, latest_at)
     return found
 
 

@@ -64,20 +64,28 @@ def _devices(held: Sequence[Sequence[float]], node_of: Mapping[int, int], device
     return np.array(found, dtype=np.int64).reshape(-1, 4)
 
 
-def waiting(snapshot: Snapshot, job_id: str, prices: Mapping[str, Mapping[float, float]], latest_s: float, waits: int = 8) -> Snapshot:
-    """The same world, in which a job costs so much at each cluster by when it is placed, and may not go to others; it may wait so long."""
-    names, row = snapshot.clusters.names, snapshot.jobs.ids.index(job_id)
+def waiting(
+    snapshot: Snapshot, job_id: str, prices: Mapping[str, Mapping[float, float]], latest_s: float, waits: int = 8, choice: int = 0
+) -> Snapshot:  # fmt: skip
+    """The same world, in which a job costs so much at each cluster by when it is placed, and may not go to others; it may wait so long.
+
+    All of it is said of one of the job's ways.
+    """
+    names, job_row = snapshot.clusters.names, snapshot.jobs.ids.index(job_id)
     width = max(map(len, prices.values()), default=1)
     tables = [list((prices.get(name) or {0.0: 0.0}).items()) for name in names]
     at_s, cost = (
         np.array([[pair[place] for pair in [*table, *[table[-1]] * (width - len(table))]] for table in tables]) for place in (0, 1)
     )
-    old = snapshot.jobs
+    further = snapshot.further
+    old = further.jobs if choice and further is not None else snapshot.jobs
+    row = int(np.flatnonzero(further.of == job_row)[choice - 1]) if choice and further is not None else job_row
     jobs = replace(old, cost=old.cost.copy(), prefer=old.prefer.copy(), policy=old.policy.copy())
     jobs.cost[row], jobs.prefer[row] = cost[:, 0], Prefer.CHEAPEST
     jobs.policy[row] = [Reason.FITS if name in prices else Reason.JOB_CLUSTER for name in names]
     latest = np.array([latest_s if name in prices else -np.inf for name in names])
-    return replace(snapshot, jobs=jobs, later=(*snapshot.later, Later(job_id, at_s, cost, latest)), waits=waits)
+    found = replace(snapshot, later=(*snapshot.later, Later(job_id, at_s, cost, latest, choice)), waits=waits)
+    return replace(found, further=replace(further, jobs=jobs)) if choice and further is not None else replace(found, jobs=jobs)
 
 
 @dataclass(frozen=True)

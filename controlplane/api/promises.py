@@ -53,13 +53,15 @@ def flexible_plan(planned: Planned) -> FlexiblePlan | None:
     frozen = planned.frozen
     if not frozen.snapshot.later:
         return None
-    [later], clusters = frozen.snapshot.later, frozen.world.clusters
-    at_s = sorted({0.0, *(at for row in range(len(clusters)) for at in turning_points(later, row).tolist())})
+    clusters = frozen.world.clusters
+    # By each model that the job may use, at each cluster.
+    places = [(later, row) for later in frozen.snapshot.later for row in range(len(clusters))]
+    at_s = sorted({0.0, *(at for later, row in places for at in turning_points(later, row).tolist())})
     starts = []
     for at in at_s[:MOST_STARTS]:
-        there = [row for row in range(len(clusters)) if (at == 0 and later.latest_s[row] > -math.inf) or at <= later.latest_s[row]]
+        there = [(way, row) for way, row in places if (at == 0 and way.latest_s[row] > -math.inf) or at <= way.latest_s[row]]
         if there:
-            price, row = min((float(cost_at(later, row, np.array([at]))[0]), row) for row in there)
+            price, row = min((float(cost_at(way, row, np.array([at]))[0]), row) for way, row in there)
             spec = clusters[row].spec
             starts.append(StartPrice(at=moment(frozen.world.now + at), cluster=spec.name, price=_money(price, spec.prices.currency)))
     return FlexiblePlan(waits_for=promise_view(planned.cheaper) if planned.cheaper else None, starts=starts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import numpy as np
 
 from scheduler.engine.plan import Plan, Promise
@@ -20,23 +22,25 @@ def heads_and_waiting(plan: Plan) -> tuple[list[Promise], list[Promise]]:
 
 def later_faults(snapshot: Snapshot, plan: Plan) -> list[str]:
     """Jobs that wait for a cheaper hour and may not, or are promised none that is in time and cheaper."""
-    promised, later = {item.job: item for item in plan.promises}, {item.job: item for item in snapshot.later}
-    faults = []
+    promised, later, faults = {item.job: item for item in plan.promises}, defaultdict[str, dict[int, Later]](dict), list[str]()
+    for table in snapshot.later:
+        later[table.job][table.choice] = table
     for item in plan.unplaced:
         if Reason.CHEAPER_LATER in item.clusters:
             name, promise = snapshot.jobs.ids[item.job], promised.get(item.job)
             costs = later.get(name)
-            if costs is None or promise is None:
-                faults.append(f"{name} waits for a cheaper hour, and {'may not' if costs is None else 'is promised none'}")
+            if costs is None or promise is None or promise.choice not in costs:
+                what = "may not" if costs is None else "is promised none" if promise is None else "may not by the model it is promised"
+                faults.append(f"{name} waits for a cheaper hour, and {what}")
             else:
                 faults += [f"{name} waits for an hour that {fault}" for fault in _faults(costs, promise)]
     return faults
 
 
-def _faults(later: Later, promise: Promise) -> list[str]:
-    cluster, permitted = promise.cluster, later.latest_s > -np.inf
+def _faults(ways: dict[int, Later], promise: Promise) -> list[str]:
+    cluster, later = promise.cluster, ways[promise.choice]
     cost = np.interp(promise.start_s, later.at_s[cluster], later.cost[cluster])
-    # It is cheaper than the place where it could start now, at least than the dearest of those.
-    dearest = later.cost[permitted, 0].max(initial=0.0)
+    # It is cheaper than where and how it could start now, at least than the dearest of that.
+    dearest = max(float(way.cost[way.latest_s > -np.inf, 0].max(initial=0.0)) for way in ways.values())
     rules = ((promise.start_s <= later.latest_s[cluster], "is too late"), (cost <= dearest * (1 + SLACK), "is not cheaper"))
     return [fault for kept, fault in rules if not kept]

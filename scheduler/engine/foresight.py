@@ -13,9 +13,10 @@ seconds from now; axes otherwise as in the snapshot, whose rows are in the order
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -25,12 +26,14 @@ from scheduler.engine.gang import pack, workers_per_node
 from scheduler.engine.later import cost_at, now_at_least, turning_points, worth_waiting
 from scheduler.engine.plan import Promise
 from scheduler.engine.scores import joint_totals
-from scheduler.engine.snapshot import ROUNDING, Bools, Floats, Ints, Promised, Snapshot
+from scheduler.engine.snapshot import ROUNDING, Bools, Floats, Ints, Later, Promised, Snapshot
 from scheduler.engine.windows import shut
 
 # How many different ends one profile tells apart at most, and how many numbers it may have; more are taken to be a little later.
 MOST_TIMES, FEWEST_TIMES, MOST_CELLS = 256, 32, 1 << 21
 _NO_TIMES = np.zeros(0)
+# The nodes on which the workers of a job may be together in one of its ways, by that way's row, with their clusters.
+Places: TypeAlias = Callable[[int], Sequence[tuple[int, Ints]]]
 
 
 def holds_s(snapshot: Snapshot) -> Floats:
@@ -141,36 +144,45 @@ class Foresight:
         self._keep(Promised(best.nodes, self._snapshot.jobs.request[ways[best.way].row], best.start_s, best.end_s))
         return True
 
-    def waits(self, job: int, cost_now: float | None, places: Callable[[], Sequence[tuple[int, Ints]]], share: Floats) -> bool:
+    def waits(self, job: int, ways: Sequence[tuple[int, int]], cost_now: float | None, places: Places, share: Floats) -> bool:
         """Promise a job that may wait the cheapest start for which it is worth it, in time for its deadline; False where there is none.
 
-        `cost_now` is what it would cost if it started now, None if it cannot. `places` are nodes on which its workers may be together,
-        with their clusters, and `share` is as in `pack`.
+        `ways` are the rows of the ways that it may be run by, each with its number. `cost_now` is what it would cost if it started now,
+        None if it cannot. `places(row)` are nodes on which its workers may be together, with their clusters, and `share` is as in `pack`.
         """
         snapshot, jobs = self._snapshot, self._snapshot.jobs
-        later = next((item for item in snapshot.later if item.job == jobs.ids[job]), None) if snapshot.later else None
+        tables = {item.choice: item for item in snapshot.later if item.job == jobs.ids[job]} if snapshot.later else {}
+        later = [(row, tables[choice]) for row, choice in ways if choice in tables]
         # Who would keep others from their turn meanwhile, or wait for its like, does not wait of its own will.
         held = snapshot.queues.strict[jobs.queue[job]] or jobs.array[job] >= 0
-        if later is None or held or self.waiting >= snapshot.waits:
+        if not later or held or self.waiting >= snapshot.waits:
             return False
-        cost_now, found = now_at_least(later) if cost_now is None else cost_now, []
-        for cluster, nodes in places():
-            length_s = float(self._holds_s[job, cluster])
-            if len(nodes) and later.latest_s[cluster] > 0:
-                profile = self._profile(nodes, turning_points(later, cluster))
-                for start_s in worth_waiting(later, cluster, profile[0], cost_now).tolist():
-                    seats = self._throughout(job, nodes, length_s, share, profile, start_s)
-                    if seats is not None:
-                        cost = float(cost_at(later, cluster, np.array([start_s]))[0])
-                        found.append((round(cost, 6), start_s, cluster, seats, start_s + length_s))
-                        break
+        cost_now = min(now_at_least(table) for _, table in later) if cost_now is None else cost_now
+        found = [item for row, table in later for item in self._cheaper(row, table, cost_now, places(row), share)]
         if not found:
             return False
-        _, start_s, cluster, seats, end_s = min(found, key=lambda item: item[:3])
-        self.promises.append(Promise(job, cluster, tuple(seats.tolist()), start_s, end_s))
-        self._keep(Promised(seats, jobs.request[job], start_s, end_s))
+        # Of equal costs the soonest start, then the way that was named first.
+        _, row, promise = min(found, key=lambda item: (item[0], item[2].start_s, item[2].choice, item[2].cluster))
+        self.promises.append(replace(promise, job=job))
+        self._keep(Promised(np.array(promise.nodes, dtype=np.int64), jobs.request[row], promise.start_s, promise.end_s))
         self.waiting += 1
         return True
+
+    def _cheaper(
+        self, row: int, later: Later, cost_now: float, places: Sequence[tuple[int, Ints]], share: Floats
+    ) -> Iterator[tuple[float, int, Promise]]:  # fmt: skip
+        """In each place where one is worth waiting for the cheapest start of a job in one of its ways: its cost, and the way's row."""
+        for cluster, nodes in places:
+            length_s = float(self._holds_s[row, cluster])
+            if not len(nodes) or later.latest_s[cluster] <= 0:
+                continue
+            profile = self._profile(nodes, turning_points(later, cluster))
+            for start_s in worth_waiting(later, cluster, profile[0], cost_now).tolist():
+                seats = self._throughout(row, nodes, length_s, share, profile, start_s)
+                if seats is not None:
+                    cost = float(cost_at(later, cluster, np.array([start_s]))[0])
+                    yield round(cost, 6), row, Promise(row, cluster, tuple(seats.tolist()), start_s, start_s + length_s, later.choice)
+                    break
 
     def _seats(self, way: int, option: Option, bounds: Floats, share: Floats, soonest: float) -> list[_Seat]:
         """Where a job could start in one of its ways, but for places at which its work could not begin by `soonest`."""

@@ -220,8 +220,10 @@ class Room:
 
     def waits(self, job: int, rows: Sequence[int], best: Best | None) -> bool:
         """Whether a job waits for a cheaper hour, which it is promised, instead of starting as well as it can now."""
+        if not self.snapshot.later:
+            return False
         cost = None if best is None else float(self.snapshot.jobs.cost[best.row, best.cluster])
-        return job in rows and self.foresight.waits(job, cost, partial(self._places, job), self.share)
+        return self.foresight.waits(job, [(row, self.ways[job].index(row)) for row in rows], cost, self._places, self.share)
 
     def promise(self, job: int, rows: Sequence[int]) -> None:
         """Promise a job without room the soonest start by one of these ways, if it is one of the first of those and there is one."""

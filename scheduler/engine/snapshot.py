@@ -261,16 +261,17 @@ class Promised:
 
 @dataclass(frozen=True, eq=False)
 class Later:
-    """What a job that may wait for a cheaper hour costs, by when it is placed at a cluster, in seconds from now.
+    """What a job that may wait for a cheaper hour costs in one of its ways, by when it is placed at a cluster, in seconds from now.
 
     `cost[C, K]` is for a placement at `at_s[C, K]`, the first of them 0, and on a line in between; the last may be repeated. It has to
-    be placed by `latest_s[C]`, -inf where it may not go.
+    be placed by `latest_s[C]`, -inf where it may not go. `choice` is the way (see Placement); a way without a table is not waited for.
     """
 
     job: str
     at_s: Floats
     cost: Floats
     latest_s: Floats
+    choice: int = 0
 
 
 @dataclass(frozen=True, eq=False)
