@@ -64,3 +64,4 @@ class Inventory(_Frozen):
     nodes: tuple[Node, ...] = Field(strict=False)
     version: str = ""
     resizes: bool = Field(default=False, description="its backend can grow and shrink a gang that runs")
+    remote_id: str = Field(default="", max_length=64, description="the cluster's own id, by which it is known under any name or address")

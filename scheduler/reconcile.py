@@ -125,7 +125,11 @@ def _hear(books: _Books, cluster: ClusterRecord, report: SyncRequest, policy: He
         "detail": "" if report.reachable else report.detail,
     }  # fmt: skip
     if report.inventory is not None:
-        columns |= {"backend_version": report.inventory.version, "resizes": report.inventory.resizes}
+        if report.inventory.remote_id != cluster.remote_id:
+            fleet.check_remote_id(books.conn, cluster.name, report.inventory.remote_id)
+        columns |= {
+            "backend_version": report.inventory.version, "resizes": report.inventory.resizes, "remote_id": report.inventory.remote_id,
+        }  # fmt: skip
         fleet.replace_nodes(books.conn, cluster.name, report.inventory.nodes, now)
     fleet.update_cluster(books.conn, cluster.name, **columns)
     if health is not cluster.health or report.inventory is not None:

@@ -63,14 +63,15 @@ def _view(plane: ControlPlane, name: str, principal: Principal) -> ClusterView:
 
 @router.post("/clusters", status_code=201)
 async def register_cluster(spec: ClusterSpec, principal: Operator, plane: Plane) -> ClusterView:
-    """Register a member. In push mode its endpoint must answer now."""
+    """Register a member. In push mode every check of its endpoint must pass now, and it must not be a member under another name."""
     if spec.backend == "memory" and not plane.settings.allow_simulated:
         message = "the memory backend runs nothing; start the server with CPN_ALLOW_SIMULATED=1 to try the scheduler with it"
         raise InvalidError((Problem("backend", "simulated", message),))
+    remote_id = ""
     if spec.mode == "push" and spec.backend != "memory":
-        await run_in_threadpool(check_endpoint, spec.endpoint)
+        remote_id = await run_in_threadpool(check_endpoint, spec.endpoint)
     now = plane.clock.now()
-    await asyncio.wrap_future(plane.write(lambda tx: fleet.add_cluster(tx.conn, spec, now)))
+    await asyncio.wrap_future(plane.write(lambda tx: fleet.add_cluster(tx.conn, spec, now, remote_id)))
     plane.bells.ring(FLEET)
     return await run_in_threadpool(_view, plane, spec.name, principal)
 

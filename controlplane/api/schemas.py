@@ -114,6 +114,7 @@ class ClusterView(Answer):
     cordon: Literal["open", "cordoned", "draining"]
     detail: str
     backend_version: str
+    remote_id: str = Field(default="", description="the cluster's own id, as its backend tells it; empty until its agent has counted nodes")
     heard_at: datetime | None
     created_at: datetime
     nodes: int

@@ -143,7 +143,8 @@ def cluster_view(
         name=spec.name, backend=spec.backend, mode=spec.mode, jurisdiction=spec.jurisdiction, labels=dict(spec.labels), prices=spec.prices,
         carbon=spec.carbon, tariff=tariff_view(spec.prices, now),
         inbound_bandwidth_mib_s=spec.inbound_bandwidth_mib_s, health=cluster.health.value, cordon=cluster.cordon,  # type: ignore[arg-type]
-        detail=cluster.detail, backend_version=cluster.backend_version, heard_at=maybe_moment(cluster.heard_at),
+        detail=cluster.detail, backend_version=cluster.backend_version, remote_id=cluster.remote_id,
+        heard_at=maybe_moment(cluster.heard_at),
         created_at=moment(cluster.created_at), nodes=len(views), nodes_ready=sum(view.ready for view in views), runs=runs,
         cpu=sum(view.cpu for view in views), cpu_used=sum(view.cpu_used for view in views),
         memory_bytes=sum(view.memory_bytes for view in views), memory_used_bytes=sum(view.memory_used_bytes for view in views),

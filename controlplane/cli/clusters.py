@@ -158,6 +158,7 @@ def _details(item: ClusterView) -> None:
     fields([
         ("name", item.name), ("jurisdiction", item.jurisdiction), 
         ("backend", f"{item.backend} ({item.backend_version or 'version unknown'})"),
+        ("own id", item.remote_id),
         ("mode", item.mode), ("health", item.health), ("detail", item.detail), ("state", item.cordon), ("labels", joined(item.labels)),
         ("heard", f"{since(item.heard_at)} ago" if item.heard_at else "never"), ("registered", clock(item.created_at)),
         ("nodes", f"{item.nodes_ready} of {item.nodes} ready"), ("runs", item.runs),

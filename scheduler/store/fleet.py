@@ -20,8 +20,15 @@ _NAME: BindParameter[str] = bindparam("of_name")
 _CLUSTERS = select(
     cast(clusters.c.spec, Text), clusters.c.cordon, clusters.c.health, clusters.c.detail, clusters.c.agent_id, clusters.c.backend_version,
     clusters.c.heard_at, clusters.c.reachable_at, clusters.c.created_at, clusters.c.introduced, clusters.c.resizes,
+    clusters.c.remote_id,
 ).order_by(clusters.c.name)  # fmt: skip
 _CLUSTER = _CLUSTERS.where(clusters.c.name == _NAME)
+_KNOWN_AS = (
+    select(clusters.c.name)
+    .where(clusters.c.name != _NAME, clusters.c.remote_id == bindparam("of_remote_id"))
+    .order_by(clusters.c.name)
+    .limit(1)
+)
 _UPDATE_CLUSTER = update(clusters).where(clusters.c.name == _NAME)
 _NODES = select(nodes.c.cluster, cast(nodes.c.node, Text), nodes.c.seen_at).order_by(nodes.c.cluster, nodes.c.name)
 _NODES_OF = _NODES.where(nodes.c.cluster == _NAME)
@@ -29,16 +36,36 @@ _QUEUES = select(queues).order_by(queues.c.name)
 _QUEUE = _QUEUES.where(queues.c.name == _NAME)
 
 
-def add_cluster(conn: Connection, spec: ClusterSpec, now: float) -> None:
-    """Register a member. Raises ConflictError when the name is taken."""
+def add_cluster(conn: Connection, spec: ClusterSpec, now: float, remote_id: str = "") -> None:
+    """Register a member. Raises ConflictError when the name is taken, or the cluster with that own id is a member already."""
     if conn.execute(select(clusters.c.name).where(clusters.c.name == spec.name)).first():
         raise ConflictError(f"there is a cluster {spec.name!r} already; remove it first or choose another name")
+    check_remote_id(conn, spec.name, remote_id)
     conn.execute(
         insert(clusters).values(
             name=spec.name, spec=spec.model_dump(mode="json"), cordon="open", health=Health.SUSPECT.value,
             detail="its agent has not reported yet", agent_id="", backend_version="", heard_at=None, reachable_at=None, created_at=now,
+            remote_id=remote_id,
         )
     )  # fmt: skip
+
+
+def known_as(conn: Connection, name: str, remote_id: str) -> str | None:
+    """Under which other name than `name` the cluster with this own id is a member."""
+    if not remote_id:
+        return None
+    found: str | None = conn.execute(_KNOWN_AS, {"of_name": name, "of_remote_id": remote_id}).scalar()
+    return found
+
+
+def check_remote_id(conn: Connection, name: str, remote_id: str) -> None:
+    """Raises ConflictError when the cluster that is to be `name` is a member under another name."""
+    other = known_as(conn, name, remote_id)
+    if other is not None:
+        raise ConflictError(
+            f"this cluster is the member {other!r} already, by the cluster's own id; use that one, or forget it first "
+            f"(`cpn cluster remove {other}`)"
+        )
 
 
 def list_clusters(conn: Connection) -> list[ClusterRecord]:

@@ -235,6 +235,7 @@ class ClusterRecord:
     created_at: float
     introduced: bool = True
     resizes: bool = False
+    remote_id: str = ""
 
     @property
     def name(self) -> str:

@@ -49,6 +49,7 @@ queues = Table("queues", metadata,
 
 # health: healthy | suspect | lost. `heard_at` is the last sync, `reachable_at` the last one whose cluster answered.
 # resizes: its backend can grow and shrink a gang that runs.
+# remote_id: the cluster's own id, as its backend tells it; empty: not known yet. No two members have the same.
 # introduced: the agent has named its runs since it took over, since they were given up, and since the server began.
 clusters = Table("clusters", metadata,
     Column("name", String(63), primary_key=True), Column("spec", JSON, nullable=False),
@@ -56,7 +57,8 @@ clusters = Table("clusters", metadata,
     Column("detail", Text, nullable=False), Column("agent_id", String(64), nullable=False),
     Column("backend_version", String(64), nullable=False), Column("heard_at", Float), Column("reachable_at", Float),
     Column("created_at", Float, nullable=False), Column("introduced", Boolean, nullable=False, server_default=false()),
-    Column("resizes", Boolean, nullable=False, server_default=false()))  # fmt: skip
+    Column("resizes", Boolean, nullable=False, server_default=false()),
+    Column("remote_id", String(64), nullable=False, server_default=text("''")))  # fmt: skip
 
 nodes = Table("nodes", metadata,
     Column("cluster", String(63), primary_key=True), Column("name", String(253), primary_key=True),

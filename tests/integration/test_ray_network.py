@@ -17,7 +17,7 @@ import pytest
 from cluster.model import ClusterSpec, Endpoint
 from controlplane.api.schemas import JobView, TenantRequest, TokenRequest
 from controlplane.client import Client
-from controlplane.errors import RequestInvalidError
+from controlplane.errors import RequestFailedError, RequestInvalidError
 from controlplane.network import LocalNetwork, Member
 from tests.network import job, until
 from tests.ray import GIB, ROOT, WAIT_S, SmallRay, processes_of
@@ -60,6 +60,10 @@ class Place:
 
     def moves(self, found: JobView) -> list[tuple[str, str]]:
         return [(event.finish, event.cause) for event in self.client.events(found.id).items]
+
+    def endpoint(self, name: str) -> Endpoint:
+        """How a member's Ray is reached."""
+        return Endpoint(address=self.rays[name].address, token_file=str(self.rays[name].token_file))
 
     def let_go(self, found: JobView) -> None:
         """Let the job's current run of TALK go on."""
@@ -217,6 +221,11 @@ def test_a_push_member_with_a_wrong_token_or_address_is_refused_at_once(place: P
         (Endpoint(address=good.address), "endpoint.token_file", "refuses the token"),
         (Endpoint(address="127.0.0.1:9", token_file=str(good.token_file)), "endpoint.address", "nothing answers at 127.0.0.1:9"),
         (Endpoint(address=place.network.url.removeprefix("http://"), token_file=str(good.token_file)), "endpoint.address", "Ray head"),
+        (
+            Endpoint(address=good.address, token_file=str(good.token_file), dashboard=place.network.url),
+            "endpoint.dashboard",
+            "no Ray dashboard",
+        ),
     ):
         with pytest.raises(RequestInvalidError) as caught:
             place.client.register_cluster(spec.model_copy(update={"endpoint": endpoint}))
@@ -224,6 +233,13 @@ def test_a_push_member_with_a_wrong_token_or_address_is_refused_at_once(place: P
         assert problem is not None
         assert [error.path for error in problem.errors] == [path]
         assert words in problem.errors[0].message
+    assert {view.name for view in place.client.clusters().items} == {PUSHED, PULLED}
+
+
+def test_a_cluster_is_not_registered_under_a_second_name(place: Place) -> None:
+    again = member("again", "CN-SH", "0.10 CNY").spec.model_copy(update={"mode": "push", "endpoint": place.endpoint(PULLED)})
+    with pytest.raises(RequestFailedError, match=f"this cluster is the member '{PULLED}' already"):
+        place.client.register_cluster(again)
     assert {view.name for view in place.client.clusters().items} == {PUSHED, PULLED}
 
 

@@ -89,7 +89,7 @@ class RayBackend:
         self._pool.know(self._nodes.values())
         import ray
 
-        return inventory(entries, ray.__version__)
+        return inventory(entries, ray.__version__, self._session.cluster_id)
 
     async def start(self, run: RunRequest) -> None:
         """Begin the run. Raises RunRejectedError for what no Ray cluster could carry out, and for nodes that this one does not have."""

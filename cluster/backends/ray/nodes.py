@@ -37,10 +37,10 @@ def alive(entries: Iterable[Mapping[str, Any]]) -> dict[str, RayNode]:
     return {node_name(entry): RayNode(entry["NodeID"], entry["NodeManagerAddress"]) for entry in entries if entry["Alive"]}
 
 
-def inventory(entries: Iterable[Mapping[str, Any]], version: str) -> Inventory:
-    """Living nodes by name, from `ray.nodes()`, with what Ray was told that they have."""
+def inventory(entries: Iterable[Mapping[str, Any]], version: str, cluster_id: str = "") -> Inventory:
+    """Living nodes by name, from `ray.nodes()`, with what Ray was told that they have; `cluster_id` is Ray's own for the cluster."""
     nodes = sorted((_node(entry) for entry in entries if entry["Alive"]), key=lambda node: node.name)
-    return Inventory(nodes=tuple(nodes), version=f"ray {version}", resizes=True)
+    return Inventory(nodes=tuple(nodes), version=f"ray {version}", resizes=True, remote_id=cluster_id)
 
 
 def _node(entry: Mapping[str, Any]) -> Node:

@@ -50,9 +50,14 @@ class Session:
             return await self.check()
         token = self._read_token()
         self._cluster_id = await self._ask_head(token)
-        self._set_environment()
+        _set_environment(self._token_file)
         await self.call(_connect, self.address, limit_s=max(30.0, self._call_limit_s))
         self._connected = True
+
+    @property
+    def cluster_id(self) -> str:
+        """The id of the cluster that this process connected to; empty before."""
+        return self._cluster_id.hex()
 
     async def disconnect(self) -> None:
         """Leave the cluster; detached actors go on. Twice does no harm."""
@@ -151,15 +156,22 @@ class Session:
         except OSError as error:
             raise AuthenticationError(f"the token file {self._token_file} cannot be read: {error.strerror}") from error
 
-    def _set_environment(self) -> None:
-        """Ray reads these when it is imported, and the token when it first connects."""
-        if self._token_file is None:
-            os.environ["RAY_AUTH_MODE"] = "disabled"
-        else:
-            os.environ["RAY_AUTH_MODE"] = "token"
-            os.environ["RAY_AUTH_TOKEN_PATH"] = str(self._token_file.absolute())
-        os.environ[_RECONNECT_VARIABLE] = str(RECONNECT_S)
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+def connect_process(address: str, token_file: Path | None) -> None:
+    """Connect this process at once, for a short question; it may block for long. Raises as `Session.connect` does."""
+    _set_environment(token_file)
+    _connect(address)
+
+
+def _set_environment(token_file: Path | None) -> None:
+    """Ray reads these when it is imported, and the token when it first connects."""
+    if token_file is None:
+        os.environ["RAY_AUTH_MODE"] = "disabled"
+    else:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(token_file.absolute())
+    os.environ[_RECONNECT_VARIABLE] = str(RECONNECT_S)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 
 async def _pause(tries: int) -> None:

@@ -116,7 +116,8 @@ def cluster(name: str = "sh", **fields: Any) -> dict[str, Any]:
     document = {
         "name": name, "backend": "ray", "mode": "pull", "jurisdiction": "CN-SH", "labels": {}, "inbound_bandwidth_mib_s": 100.0,
         "prices": PRICES,
-        "health": "healthy", "cordon": "open", "detail": "", "backend_version": "ray 2", "heard_at": T0, "created_at": T0, "nodes": 1,
+        "health": "healthy", "cordon": "open", "detail": "", "backend_version": "ray 2", "remote_id": "0c0c",
+        "heard_at": T0, "created_at": T0, "nodes": 1,
         "nodes_ready": 1, "runs": 0, "cpu": 8.0, "cpu_used": 0.0, "memory_bytes": 2**34, "memory_used_bytes": 0,
         "accelerators": [{"model": "H200", "total": 8, "used": 2.0}], "flops": [], "unrated": [], "carbon": None, "windows": [],
     }  # fmt: skip

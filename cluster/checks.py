@@ -1,0 +1,59 @@
+"""What is looked at before a cluster becomes a member, and what was found: one Check for each thing that has to be so.
+
+A check says what it found and, when it failed, what to do about it. `field` is the place in the registration that a
+failed check is about, for those who registered a document; it is empty where no field is to blame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+CheckState = Literal["passed", "failed", "skipped"]
+CheckName = Literal[
+    "address", "head", "token", "ray-version", "python-version", "dashboard", "driver", "nodes", "node-package", "node-disk", "node-clock",
+    "identity", "server", "server-token", "server-clock", "work-directory", "disk",
+]  # fmt: skip
+
+
+class Check(BaseModel):
+    """One thing that was looked at. `remedy` is empty unless it failed; skipped: something before it failed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: CheckName
+    state: CheckState
+    found: str
+    remedy: str = ""
+    field: str = ""
+
+
+def passed(name: CheckName, found: str) -> Check:
+    """It is as it should be."""
+    return Check(name=name, state="passed", found=found)
+
+
+def failed(name: CheckName, found: str, remedy: str, field: str = "") -> Check:
+    """It is not, and this would change that."""
+    return Check(name=name, state="failed", found=found, remedy=remedy, field=field)
+
+
+def skipped(names: Iterable[CheckName], because: str) -> list[Check]:
+    """These could not be looked at."""
+    return [Check(name=name, state="skipped", found=because) for name in names]
+
+
+def failures(checks: Sequence[Check]) -> list[Check]:
+    """Those that failed, in order."""
+    return [check for check in checks if check.state == "failed"]
+
+
+def clock_found(name: CheckName, whose: str, off_s: float, limit_s: float) -> Check:
+    """A clock that differs from this machine's by `off_s` seconds (positive: it is ahead) beside what is allowed."""
+    way = "ahead of" if off_s > 0 else "behind"
+    found = f"{whose} is {abs(off_s):.1f} s {way} this machine's clock" if off_s else f"{whose} agrees with this machine's clock"
+    if abs(off_s) <= limit_s:
+        return passed(name, found)
+    return failed(name, f"{found}; {limit_s:g} s are allowed", "synchronise both clocks (chrony or systemd-timesyncd) and try again")
