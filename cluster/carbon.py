@@ -58,14 +58,18 @@ class Carbon(BaseModel):
         refuse("Carbon", [*unclear, *((("hours", *path), reason) for path, reason in overlaps(self.hours))])
         return self
 
+    @property
+    def week(self) -> Week[float]:
+        """The intensity of every moment, in grams for a kilowatt-hour."""
+        return _week(self.time_zone or "UTC", self.grams_per_kwh, self.hours)
+
     def mean_intensity(self, begin_s: float, seconds: float) -> float:
         """Grams for a kilowatt-hour, on average over so many seconds from a moment on (seconds since the epoch)."""
-        if not self.hours or self.time_zone is None:
+        if not self.hours:
             return self.grams_per_kwh
-        week = _week(self.time_zone, self.grams_per_kwh, self.hours)
         if seconds <= 0:
-            return week.at(begin_s)
-        pieces = week.pieces(begin_s, begin_s + min(seconds, LONGEST_S))
+            return self.week.at(begin_s)
+        pieces = self.week.pieces(begin_s, begin_s + min(seconds, LONGEST_S))
         return sum((piece.end_s - piece.begin_s) * piece.value for piece in pieces) / sum(piece.end_s - piece.begin_s for piece in pieces)
 
     def watts_of(self, resources: Resources, model: str | None) -> float | None:
@@ -79,12 +83,15 @@ class Carbon(BaseModel):
             device = known * resources.accelerator.amount
         return None if core is None else (core * resources.cpu + device) * resources.fewest
 
+    def kilowatt_hours(self, resources: Resources, model: str | None, seconds: float) -> float | None:
+        """The energy of a run with what the site needs on top, of an elastic one with the fewest workers; None where a part is unknown."""
+        watts = self.watts_of(resources, model)
+        return None if watts is None else watts * seconds / JOULES_PER_KWH * self.overhead
+
     def grams(self, resources: Resources, model: str | None, begin_s: float, seconds: float) -> float | None:
         """Grams of CO2 of a run from a moment on, of an elastic one with the fewest workers; None where a part is unknown."""
-        watts = self.watts_of(resources, model)
-        if watts is None:
-            return None
-        return watts * seconds / JOULES_PER_KWH * self.overhead * self.mean_intensity(begin_s, seconds)
+        energy = self.kilowatt_hours(resources, model, seconds)
+        return None if energy is None else energy * self.mean_intensity(begin_s, seconds)
 
 
 @lru_cache(maxsize=1024)

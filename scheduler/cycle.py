@@ -27,7 +27,7 @@ from scheduler.engine.plan import Placement, Plan
 from scheduler.engine.snapshot import Snapshot, Weights
 from scheduler.errors import StaleStateError
 from scheduler.flexible import with_later
-from scheduler.forecast import NO_PROMISES, Kept, cheaper_hours, look_ahead, promises_of, with_forecast
+from scheduler.forecast import NO_PROMISES, Kept, chosen_hours, look_ahead, promises_of, with_forecast
 from scheduler.freeze import Candidate, Frozen, freeze, held_of, judge_jobs, read_market, read_world
 from scheduler.lifecycle import Cause, State
 from scheduler.mixture import Scoring
@@ -63,8 +63,8 @@ class Cycle:
     """Runs decisions one after the other; `per_queue` bounds how many jobs of a queue one cycle looks at.
 
     What queues used lately is read, with its half-life, only where it counts. `keep` is given every decision. `heads` blocked
-    jobs are promised a start, and where any are, `flexible` jobs may wait for a cheaper hour; the promises of the latest cycle are
-    in `promises`.
+    jobs are promised a start, and where any are, `flexible` jobs may wait for a cheaper or cleaner hour; the promises of the latest
+    cycle are in `promises`.
     """
 
     def __init__(self, store: Store, clock: Clock, bells: Bells, waits: StartWaits, *, per_queue: int = 1000,
@@ -124,7 +124,7 @@ class Cycle:
         return CycleReport(
             considered=len(waiting), placed=placed, stale=len(plan.placements) - placed,
             blockers=Counter(item.blocker.label for item in plan.unplaced), evicted=evicted, full=len(waiting) >= self._per_queue,
-            due=min([*([due] if due is not None else []), *cheaper_hours(self.promises)], default=None),
+            due=min([*([due] if due is not None else []), *chosen_hours(self.promises)], default=None),
             steps={step: end - begin for step, (begin, end) in zip(STEPS, pairwise(marks), strict=True)},
         )  # fmt: skip
 

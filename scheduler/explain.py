@@ -15,7 +15,7 @@ from scheduler.engine.lengths import Parts
 from scheduler.engine.place import place
 from scheduler.engine.plan import Plan, Unplaced, Verdict
 from scheduler.engine.position import Before, Precedent, precedent
-from scheduler.engine.reasons import Reason
+from scheduler.engine.reasons import LATER
 from scheduler.engine.verdicts import verdicts
 from scheduler.errors import NotFoundError
 from scheduler.flexible import with_later
@@ -81,7 +81,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Planned:
-    """A job that was only asked about, at every cluster in the order of the frozen world's, and the cheaper hour that it would wait for."""
+    """A job that was only asked about, at every cluster in the order of the frozen world's, and the hour that it would wait for."""
 
     frozen: Frozen
     verdicts: tuple[Verdict, ...]
@@ -135,8 +135,8 @@ def _standing(outlook: Outlook, row: int, *, seen: bool) -> tuple[Unplaced | Non
 
 
 def _of_its_own_will(unplaced: Unplaced | None) -> bool:
-    """Whether a job waits because it wants to, for a cheaper hour."""
-    return unplaced is not None and unplaced.blocker is Reason.CHEAPER_LATER
+    """Whether a job waits because it wants to, for a cheaper or cleaner hour."""
+    return unplaced is not None and unplaced.blocker in LATER
 
 
 def _cut_off(outlook: Outlook, before: list[int], counts: Mapping[str, int], own: str) -> bool:
@@ -193,8 +193,8 @@ def _judged(
 ) -> tuple[Frozen, Plan]:  # fmt: skip
     """One job alone against a world.
 
-    A job that would delay what is promised to others waits, as it does in a cycle; with `may_wait` also for a cheaper hour, where it is
-    flexible.
+    A job that would delay what is promised to others waits, as it does in a cycle; with `may_wait` also for a cheaper or
+    cleaner hour, where it is flexible.
     """
     judged = replace(asked, ways=judge_spec(asked.spec, read_market(conn, [asked.spec]), world, asked.rates))
     frozen = kept.scoring.on(conn, with_claims(conn, freeze(world, [judged], waits, topology=topology)))
@@ -212,7 +212,7 @@ def plan_for(
 ) -> Planned:  # fmt: skip
     """The answer before the run. Raises InvalidError for what is wrong whatever the rights; refusals are verdicts.
 
-    `may_wait`: flexible jobs wait for cheaper hours.
+    `may_wait`: flexible jobs wait for cheaper or cleaner hours.
     """
     validate(conn, spec, now)
     open_predecessors(conn, spec)

@@ -1,25 +1,25 @@
-"""Flexible: what jobs that may wait for a cheaper hour would cost at each start, as arrays for a decision.
+"""Flexible: what jobs that may wait for a cheaper or cleaner hour would cost or emit at each start, as arrays for a decision.
 
-A job with `flexible: cheapest` may wait until there is just time enough for it before its deadline: its inputs brought in, the usual
+A job that is flexible may wait until there is just time enough for it before its deadline: its inputs brought in, the usual
 wait for a start, all of `max_runtime`, and a margin. What it costs at a start is what is charged by the hour, at the tariffs of those
-hours, and what is charged once.
+hours, and what is charged once; what it emits is its energy at the intensity of those hours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 
-from scheduler.assess import Assessment
+from cluster import carbon
 from scheduler.engine.reasons import Reason
 from scheduler.engine.snapshot import Floats, Later
 from scheduler.freeze import Candidate, Frozen
 from workloads.catalogue.pricing import Quote
-from workloads.catalogue.tariffs import LONGEST_S, Tariffs, weigh
-from workloads.hours import WEEK_S
+from workloads.catalogue.tariffs import LONGEST_S, weigh
+from workloads.hours import WEEK_S, Week
 from workloads.spec import JobSpec
 
 # What is kept free before a deadline: this part of max_runtime, and at least so many seconds.
@@ -38,18 +38,101 @@ def with_later(frozen: Frozen, most: int) -> Frozen:
     """The same frozen world with what flexible jobs cost at other times, of which at most so many may wait for one."""
     if most <= 0 or not any(candidate.spec.flexible for candidate in frozen.candidates):
         return frozen
-    prices = _Prices(frozen)
-    known: dict[tuple[int, float | None], tuple[Later, ...]] = {}
+    courses = Courses(frozen)
+    known: dict[tuple[int, float | None, str], tuple[Later, ...]] = {}
     found = list[Later]()
     for candidate in frozen.candidates:
         if candidate.spec.flexible is None:
             continue
         # Like jobs were judged once and share the ways to run them.
-        key = (id(candidate.ways), candidate.spec.deadline_s())
+        key = (id(candidate.ways), candidate.spec.deadline_s(), candidate.spec.flexible)
         if key not in known:
-            known[key] = tuple(prices.later(candidate, choice) for choice in range(len(candidate.ways)))
+            known[key] = tuple(_later(courses, candidate, choice) for choice in range(len(candidate.ways)))
         found += [replace(item, job=candidate.id) for item in known[key]]
     return replace(frozen, snapshot=replace(frozen.snapshot, later=tuple(found), waits=most))
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """What a job costs or emits by when it is placed at a cluster: at some times, in seconds from now and the first of them now, and on a
+    line in between."""
+
+    times: tuple[float, ...]
+    amounts: tuple[float, ...]
+
+    def at(self, start_s: float) -> float:
+        """The amount for a placement at a time."""
+        return float(np.interp(start_s, self.times, self.amounts))
+
+
+class Courses:
+    """Of the jobs of a frozen world what they cost and emit by when they are placed at a cluster; `choice` is the way to run one."""
+
+    def __init__(self, frozen: Frozen) -> None:
+        self._frozen, self._clocks = frozen, dict[tuple[Week[Any], float], _Clock]()
+
+    def latest_s(self, candidate: Candidate, cluster: int, choice: int = 0) -> float:
+        """When the job has to be placed there at the latest, in seconds from now; -inf where it may not go."""
+        assessment, deadline = candidate.ways[choice].assessments[cluster], candidate.spec.deadline_s()
+        if assessment.reason is not Reason.FITS or assessment.quote is None or deadline is None:
+            return NEVER
+        needs = candidate.spec.max_runtime + assessment.transfer_s + margin_s(candidate.spec)
+        latest = deadline - self._frozen.world.now - needs - float(self._frozen.snapshot.clusters.wait_s[cluster])
+        return min(latest, HORIZON_S)
+
+    def price(self, candidate: Candidate, cluster: int, choice: int = 0) -> Course:
+        """What it costs, as clusters are compared by, until its latest start; nothing where it has no quote."""
+        assessment, spec = candidate.ways[choice].assessments[cluster], candidate.spec
+        quote, tariffs = assessment.quote, self._frozen.world.clusters[cluster].spec.prices.tariffs
+        if quote is None:
+            return Course((0.0,), (0.0,))
+        total = assessment.cost
+        once = sum(float(line.amount.amount) for line in quote.lines if not line.unit.endswith("-hour"))
+        hourly, length_s = total - once, min(spec.max_runtime, float(LONGEST_S))
+        if tariffs is None or hourly <= 0 or (found := self._weighed(candidate, cluster, choice, tariffs.week, length_s)) is None:
+            return Course((0.0,), (total,))
+        times, weighed = found
+        # As prices are compared everywhere, the hours of a slower model count for as much longer. A quote counts from the whole second
+        # and rounds its amounts; what is made of them does not, or a cheaper hour would seem to cost a little more than it will.
+        longer = hourly / (float(quote.total.amount) - once)
+        begin_s = self._frozen.world.now + assessment.transfer_s
+        a_second = longer * _hourly(quote) / float(weigh(tariffs, begin_s, Decimal(repr(length_s))).seconds)
+        return Course(tuple(times.tolist()), tuple((once + a_second * weighed).tolist()))
+
+    def grams(self, candidate: Candidate, cluster: int, choice: int = 0) -> Course | None:
+        """Grams of CO2 that it is estimated to emit, until its latest start; None where a part of them is unknown."""
+        way, declared = candidate.ways[choice], self._frozen.world.clusters[cluster].spec.carbon
+        now_g, seconds = way.assessments[cluster].carbon_g, candidate.spec.max_runtime
+        energy = None if declared is None else declared.kilowatt_hours(way.resources, way.model, seconds)
+        if now_g is None or declared is None or energy is None:
+            return None
+        length_s = min(seconds, carbon.LONGEST_S)
+        if declared.week.is_flat or (found := self._weighed(candidate, cluster, choice, declared.week, length_s)) is None:
+            return Course((0.0,), (now_g,))
+        times, weighed = found
+        return Course(tuple(times.tolist()), tuple((energy * way.slowdown / length_s * weighed).tolist()))
+
+    def _weighed(self, candidate: Candidate, cluster: int, choice: int, week: Week[Any], length_s: float) -> tuple[Floats, Floats] | None:
+        """Times at which the job may be placed, and its seconds from then on, weighed; None where it may not wait."""
+        latest_s, transfer_s = self.latest_s(candidate, cluster, choice), candidate.ways[choice].assessments[cluster].transfer_s
+        if latest_s <= 0:
+            return None
+        begin_s = self._frozen.world.now + transfer_s
+        clock = self._clock(week, length_s + transfer_s)
+        # Where the beginning or the end of a run meets a change of the tariff.
+        turns = np.concatenate([clock.times, clock.times - length_s]) - begin_s
+        times = np.unique(np.concatenate([[0.0, latest_s], turns[(turns > 0) & (turns < latest_s)]]))
+        return times, clock.passing(begin_s + times, length_s)
+
+    def _clock(self, week: Week[Any], beyond_s: float) -> _Clock:
+        key = (week, beyond_s)
+        if key not in self._clocks:
+            now = self._frozen.world.now
+            pieces = week.pieces(now, now + HORIZON_S + beyond_s)
+            times = [pieces[0].begin_s, *(piece.end_s for piece in pieces)]
+            lengths = [(piece.end_s - piece.begin_s) * float(piece.value) for piece in pieces]
+            self._clocks[key] = _Clock(np.array(times), np.concatenate([[0.0], np.cumsum(lengths)]))
+        return self._clocks[key]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,73 +142,35 @@ class _Clock:
     times: Floats
     passed: Floats
 
-    def cost(self, begins: Floats, length_s: float) -> Floats:
+    def passing(self, begins: Floats, length_s: float) -> Floats:
         ends: Floats = np.interp(begins + length_s, self.times, self.passed) - np.interp(begins, self.times, self.passed)
         return ends
 
 
-class _Prices:
-    def __init__(self, frozen: Frozen) -> None:
-        self._frozen, self._clocks = frozen, dict[tuple[Tariffs, float], _Clock]()
+def unrated(candidate: Candidate) -> tuple[str, ...]:
+    """The clusters where a job may go and nobody knows what it would emit by any model; for its cleaner hours it goes to none of them."""
+    standings = zip(*(way.assessments for way in candidate.ways), strict=True)
+    permitted = [[item for item in ways if item.reason is Reason.FITS] for ways in standings]
+    return tuple(ways[0].cluster for ways in permitted if ways and all(item.carbon_g is None for item in ways))
 
-    def later(self, candidate: Candidate, choice: int) -> Later:
-        """What one job costs in one of its ways at each cluster by the time at which it is placed."""
-        now, waits = self._frozen.world.now, self._frozen.snapshot.clusters.wait_s.tolist()
-        deadline = candidate.spec.deadline_s()
-        found = []
-        for cluster, assessment, wait_s in zip(self._frozen.world.clusters, candidate.ways[choice].assessments, waits, strict=True):
-            latest = NEVER
-            if assessment.reason is Reason.FITS and assessment.quote is not None and deadline is not None:
-                latest = deadline - now - candidate.spec.max_runtime - assessment.transfer_s - wait_s - margin_s(candidate.spec)
-            latest = min(latest, HORIZON_S)
-            found.append((latest, *self._costs(candidate.spec, assessment, cluster.spec.prices.tariffs, latest)))
-        width = max((len(times) for _, times, _ in found), default=1)
-        return Later(
-            job=candidate.id,
-            at_s=np.array([_padded(times, width) for _, times, _ in found], dtype=np.float64).reshape(len(found), width),
-            cost=np.array([_padded(costs, width) for _, _, costs in found], dtype=np.float64).reshape(len(found), width),
-            latest_s=np.array([latest for latest, _, _ in found], dtype=np.float64),
-            choice=choice,
-        )
 
-    def _costs(self, spec: JobSpec, assessment: Assessment, tariffs: Tariffs | None, latest_s: float) -> tuple[list[float], list[float]]:
-        """Times at which the job may be placed, the first of them now, and what it costs then."""
-        quote, now = assessment.quote, self._frozen.world.now
-        if quote is None:
-            return [0.0], [0.0]
-        total = assessment.cost
-        once = sum(float(line.amount.amount) for line in quote.lines if not line.unit.endswith("-hour"))
-        hourly = total - once
-        if tariffs is None or latest_s <= 0 or hourly <= 0:
-            return [0.0], [total]
-        begin, length_s = now + assessment.transfer_s, min(spec.max_runtime, float(LONGEST_S))
-        clock = self._clock(tariffs, length_s + assessment.transfer_s)
-        # Where the beginning or the end of a run meets a change of the tariff.
-        turns = np.concatenate([clock.times, clock.times - length_s]) - begin
-        times = np.unique(np.concatenate([[0.0, latest_s], turns[(turns > 0) & (turns < latest_s)]]))
-        weighed = clock.cost(begin + times, length_s)
-        # As prices are compared everywhere, the hours of a slower model count for as much longer. A quote counts from the whole second
-        # and rounds its amounts; what is made of them does not, or a cheaper hour would seem to cost a little more than it will.
-        longer = hourly / (float(quote.total.amount) - once)
-        a_second = longer * _hourly(quote) / float(weigh(tariffs, begin, Decimal(repr(length_s))).seconds)
-        return times.tolist(), (once + a_second * weighed).tolist()
+def _later(courses: Courses, candidate: Candidate, choice: int) -> Later:
+    """What one job costs, or emits, in one of its ways at each cluster by the time at which it is placed."""
+    cleaner, found = candidate.spec.flexible == "cleanest", list[tuple[float, Course]]()
+    for row in range(len(candidate.ways[choice].assessments)):
+        course = (courses.grams if cleaner else courses.price)(candidate, row, choice)
+        found.append((NEVER, Course((0.0,), (0.0,))) if course is None else (courses.latest_s(candidate, row, choice), course))
+    width = max((len(course.times) for _, course in found), default=1)
 
-    def _clock(self, tariffs: Tariffs, beyond_s: float) -> _Clock:
-        key = (tariffs, beyond_s)
-        if key not in self._clocks:
-            now = self._frozen.world.now
-            pieces = tariffs.week.pieces(now, now + HORIZON_S + beyond_s)
-            times = [pieces[0].begin_s, *(piece.end_s for piece in pieces)]
-            lengths = [(piece.end_s - piece.begin_s) * float(piece.value) for piece in pieces]
-            self._clocks[key] = _Clock(np.array(times), np.concatenate([[0.0], np.cumsum(lengths)]))
-        return self._clocks[key]
+    def table(rows: list[tuple[float, ...]]) -> Floats:
+        return np.array([[*row, *[row[-1]] * (width - len(row))] for row in rows], dtype=np.float64).reshape(len(rows), width)
+
+    return Later(
+        job=candidate.id, at_s=table([course.times for _, course in found]), cost=table([course.amounts for _, course in found]),
+        latest_s=np.array([latest for latest, _ in found], dtype=np.float64), choice=choice, cleaner=cleaner,
+    )  # fmt: skip
 
 
 def _hourly(quote: Quote) -> float:
     """What of a quote is for time, before its amounts were rounded."""
     return sum(float(line.quantity) * float(line.unit_price.amount) for line in quote.lines if line.unit.endswith("-hour"))
-
-
-def _padded(values: Sequence[float], width: int) -> list[float]:
-    """The values, the last of them repeated."""
-    return [*values, *[values[-1]] * (width - len(values))]

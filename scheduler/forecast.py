@@ -14,11 +14,11 @@ import numpy as np
 
 from scheduler.device_books import device_rows
 from scheduler.engine.alternatives import chosen_rows, with_alternatives, with_lengths
-from scheduler.engine.later import cost_at, now_at_least
 from scheduler.engine.lengths import LONG, USUAL, Parts, lasting_on_s, lasting_s
 from scheduler.engine.plan import Plan
-from scheduler.engine.reasons import Reason
-from scheduler.engine.snapshot import Floats, Promised, Running
+from scheduler.engine.reasons import LATER, Reason
+from scheduler.engine.snapshot import Floats, Later, Promised, Running
+from scheduler.flexible import Courses
 from scheduler.freeze import Candidate, Frozen, World, held_vector, node_rows
 from scheduler.mixture import Scoring
 from scheduler.past import Past, group_of_spec
@@ -35,19 +35,26 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Saving:
-    """What a job costs now where it costs least, and at its promised start; `latest_at` is when it has to be placed there at the latest."""
+    """What a job costs now where it costs least, and at its promised start; `latest_at` is when it has to be placed there at the latest.
+
+    `carbon_g_now` and `carbon_g_then` are its grams of CO2 there and then, None where they are unknown. One that waits for a cleaner
+    hour (`reason`) is compared with where it would emit least now.
+    """
 
     cost_now: float
     cost_then: float
     currency: str
     latest_at: float
+    reason: Reason = Reason.CHEAPER_LATER
+    carbon_g_now: float | None = None
+    carbon_g_then: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class StandingPromise:
     """A start that a waiting job is promised, in seconds since the epoch. `request` is what each worker takes, by resource.
 
-    `saving` is why it waits, where it waits for a cheaper hour.
+    `saving` is why it waits, where it waits for a cheaper or cleaner hour.
     """
 
     job_id: str
@@ -123,22 +130,34 @@ def promises_of(frozen: Frozen, plan: Plan) -> Promises:
     return tuple(found)
 
 
-def cheaper_hours(promises: Promises) -> list[float]:
-    """When jobs start that wait for a cheaper hour, in seconds since the epoch."""
+def chosen_hours(promises: Promises) -> list[float]:
+    """When jobs start that wait for a cheaper or cleaner hour, in seconds since the epoch."""
     return [item.start_at for item in promises if item.saving is not None]
 
 
 def _savings(frozen: Frozen, plan: Plan) -> dict[int, Saving]:
-    """By row of the job, what those save that wait for a cheaper hour."""
-    rows, found = {item.job: item for item in plan.unplaced}, dict[int, Saving]()
+    """By row of the job, what those save that wait for a cheaper or cleaner hour."""
+    rows, found, courses = {item.job: item for item in plan.unplaced}, dict[int, Saving](), Courses(frozen)
     for item in plan.promises if frozen.snapshot.later else ():
-        ways = {table.choice: table for table in frozen.snapshot.later if table.job == frozen.candidates[item.job].id}
-        if ways and rows[item.job].blocker is Reason.CHEAPER_LATER:
-            costs, now = ways[item.choice], min(map(now_at_least, ways.values()))
-            then, spec = float(cost_at(costs, item.cluster, np.array([item.start_s]))[0]), frozen.world.clusters[item.cluster].spec
-            latest_at = frozen.world.now + float(costs.latest_s[item.cluster])
-            found[item.job] = Saving(now, then, spec.prices.currency, latest_at)
+        candidate, reason = frozen.candidates[item.job], rows[item.job].blocker
+        ways = {table.choice: table for table in frozen.snapshot.later if table.job == candidate.id}
+        if ways and reason in LATER:
+            there, now = (item.cluster, item.choice), _least_now(list(ways.values()))
+            latest_at = frozen.world.now + float(ways[item.choice].latest_s[item.cluster])
+            grams_now, grams_then = courses.grams(candidate, *now), courses.grams(candidate, *there)
+            found[item.job] = Saving(
+                courses.price(candidate, *now).at(0.0), courses.price(candidate, *there).at(item.start_s),
+                frozen.world.clusters[item.cluster].spec.prices.currency, latest_at, reason,
+                grams_now.at(0.0) if grams_now else None, grams_then.at(item.start_s) if grams_then else None,
+            )  # fmt: skip
     return found
+
+
+def _least_now(ways: Sequence[Later]) -> tuple[int, int]:
+    """The cluster where, and the way by which, a job costs least if it is placed now."""
+    costs = [np.where(table.latest_s > -np.inf, table.cost[:, 0], np.inf) for table in ways]
+    way = min(range(len(ways)), key=lambda row: float(costs[row].min(initial=np.inf)))
+    return int(costs[way].argmin()), ways[way].choice
 
 
 def _running(frozen: Frozen, forecast: Forecast) -> Running:

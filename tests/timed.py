@@ -65,11 +65,13 @@ def _devices(held: Sequence[Sequence[float]], node_of: Mapping[int, int], device
 
 
 def waiting(
-    snapshot: Snapshot, job_id: str, prices: Mapping[str, Mapping[float, float]], latest_s: float, waits: int = 8, choice: int = 0
+    snapshot: Snapshot, job_id: str, prices: Mapping[str, Mapping[float, float]], latest_s: float, waits: int = 8, choice: int = 0,
+    *, cleaner: bool = False, unrated: Sequence[str] = (),
 ) -> Snapshot:  # fmt: skip
     """The same world, in which a job costs so much at each cluster by when it is placed, and may not go to others; it may wait so long.
 
-    All of it is said of one of the job's ways.
+    All of it is said of one of the job's ways. With `cleaner` it goes by grams of CO2, of which nobody knows those at the `unrated`
+    clusters, where it may go too.
     """
     names, job_row = snapshot.clusters.names, snapshot.jobs.ids.index(job_id)
     width = max(map(len, prices.values()), default=1)
@@ -80,11 +82,15 @@ def waiting(
     further = snapshot.further
     old = further.jobs if choice and further is not None else snapshot.jobs
     row = int(np.flatnonzero(further.of == job_row)[choice - 1]) if choice and further is not None else job_row
-    jobs = replace(old, cost=old.cost.copy(), prefer=old.prefer.copy(), policy=old.policy.copy())
-    jobs.cost[row], jobs.prefer[row] = cost[:, 0], Prefer.CHEAPEST
-    jobs.policy[row] = [Reason.FITS if name in prices else Reason.JOB_CLUSTER for name in names]
+    jobs = replace(old, cost=old.cost.copy(), prefer=old.prefer.copy(), policy=old.policy.copy(), carbon_g=old.carbon_g.copy())
+    jobs.prefer[row] = Prefer.CLEANEST if cleaner else Prefer.CHEAPEST
+    if cleaner:
+        jobs.carbon_g[row] = [cost[at, 0] if name in prices else np.nan for at, name in enumerate(names)]
+    else:
+        jobs.cost[row] = cost[:, 0]
+    jobs.policy[row] = [Reason.FITS if name in prices or name in unrated else Reason.JOB_CLUSTER for name in names]
     latest = np.array([latest_s if name in prices else -np.inf for name in names])
-    found = replace(snapshot, later=(*snapshot.later, Later(job_id, at_s, cost, latest, choice)), waits=waits)
+    found = replace(snapshot, later=(*snapshot.later, Later(job_id, at_s, cost, latest, choice, cleaner)), waits=waits)
     return replace(found, further=replace(further, jobs=jobs)) if choice and further is not None else replace(found, jobs=jobs)
 
 

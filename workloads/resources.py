@@ -80,6 +80,12 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+def format_grams(grams: float) -> str:
+    """`1234.5` → `about 1.23 kg`: an amount of CO2, which is an estimate."""
+    unit, size = next(((unit, size) for unit, size in (("t", 1e6), ("kg", 1e3), ("g", 1.0)) if grams >= size), ("mg", 1e-3))
+    return f"about {grams / size:.3g} {unit}"
+
+
 def format_duration(seconds: float) -> str:
     """Seconds in the form parse_duration reads, to the millisecond; for people."""
     left = round(seconds * 1000)

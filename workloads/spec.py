@@ -117,9 +117,9 @@ class JobSpec(_Frozen):
     after: After = ()
     array: ArrayText | None = Field(default=None, description="one submission, many tasks: 0-99, 1,3,7-9, 0-99%10")
     deadline: Moment | None = None
-    flexible: Literal["cheapest"] | None = Field(
+    flexible: Literal["cheapest", "cleanest"] | None = Field(
         default=None,
-        description="cheapest: it may wait for the hour and the cluster where it costs least, as long as it keeps its deadline",
+        description="it may wait for the hour and the cluster where it costs least, or emits least CO2, as long as it keeps its deadline",
     )
     budget: MoneyAmount | None = None
     retry: RetryPolicy = RetryPolicy()
@@ -144,8 +144,8 @@ class JobSpec(_Frozen):
 
     @property
     def preference(self) -> str:
-        """By what to choose between clusters; a flexible job goes by its price."""
-        return "cheapest" if self.flexible else self.placement.prefer
+        """By what to choose between clusters; a flexible job goes by what it waits for."""
+        return self.flexible or self.placement.prefer
 
     def start_after_s(self) -> float | None:
         """The time before which it does not start, in seconds since the epoch."""
@@ -204,8 +204,9 @@ def _time_faults(spec: JobSpec) -> Iterator[Fault]:
         yield ("flexible",), "needs to know how long the job may wait; give a deadline, or leave flexible out"
     if spec.flexible is not None and spec.placement.prefer == "soonest":
         yield ("placement", "prefer"), "soonest is the opposite of flexible; leave one of them out"
-    if spec.flexible is not None and spec.placement.prefer == "cleanest":
-        yield ("placement", "prefer"), "a flexible job goes by its price and not by its CO2; leave one of them out"
+    if (spec.flexible, spec.placement.prefer) in (("cheapest", "cleanest"), ("cleanest", "cheapest")):
+        remedy = f"leave it out, or give flexible: {spec.placement.prefer}"
+        yield ("placement", "prefer"), f"flexible: {spec.flexible} chooses hour and cluster by one and the same thing; {remedy}"
     if spec.start_after is not None and spec.deadline is not None and spec.start_after >= spec.deadline:
         yield ("start_after",), "is not before the deadline; give an earlier time, or a later deadline"
 

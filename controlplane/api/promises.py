@@ -15,6 +15,7 @@ from controlplane.tokens import Principal
 from scheduler.engine.later import cost_at, turning_points
 from scheduler.engine.reasons import Reason
 from scheduler.explain import Planned
+from scheduler.flexible import Courses, unrated
 from scheduler.forecast import Kept, Saving, StandingPromise
 from scheduler.freeze import Frozen
 from workloads.resources import MONEY_QUANTUM, Money
@@ -39,9 +40,19 @@ def promise_view(item: StandingPromise) -> PromiseView:
 
 def _saving(found: Saving) -> SavingView:
     now, then = _money(found.cost_now, found.currency), _money(found.cost_then, found.currency)
-    saved = Money(amount=now.amount - then.amount, currency=found.currency)
+    saved = Money(amount=max(now.amount - then.amount, Decimal(0)), currency=found.currency)
     part = float(saved.amount / now.amount) if now.amount else 0.0
-    return SavingView(cost_now=now, cost_then=then, saved=saved, part=part, latest_start=moment(found.latest_at))
+    return SavingView(
+        waits_for="cleaner" if found.reason is Reason.CLEANER_LATER else "cheaper", cost_now=now, cost_then=then, saved=saved, part=part,
+        carbon_g_now=found.carbon_g_now, carbon_g_then=found.carbon_g_then, carbon_part=_avoided(found),
+        latest_start=moment(found.latest_at),
+    )  # fmt: skip
+
+
+def _avoided(found: Saving) -> float | None:
+    if found.carbon_g_now is None or found.carbon_g_then is None:
+        return None
+    return 1.0 - found.carbon_g_then / found.carbon_g_now if found.carbon_g_now else 0.0
 
 
 def _money(amount: float, currency: str) -> Money:
@@ -49,11 +60,11 @@ def _money(amount: float, currency: str) -> Money:
 
 
 def flexible_plan(planned: Planned) -> FlexiblePlan | None:
-    """What a flexible job that was asked about costs by the hour, and what it would wait for."""
+    """What a flexible job that was asked about costs and emits by the hour, and what it would wait for."""
     frozen = planned.frozen
     if not frozen.snapshot.later:
         return None
-    clusters = frozen.world.clusters
+    clusters, [candidate], courses = frozen.world.clusters, frozen.candidates, Courses(frozen)
     # By each model that the job may use, at each cluster.
     places = [(later, row) for later in frozen.snapshot.later for row in range(len(clusters))]
     at_s = sorted({0.0, *(at for later, row in places for at in turning_points(later, row).tolist())})
@@ -61,10 +72,17 @@ def flexible_plan(planned: Planned) -> FlexiblePlan | None:
     for at in at_s[:MOST_STARTS]:
         there = [(way, row) for way, row in places if (at == 0 and way.latest_s[row] > -math.inf) or at <= way.latest_s[row]]
         if there:
-            price, row = min((float(cost_at(way, row, np.array([at]))[0]), row) for way, row in there)
-            spec = clusters[row].spec
-            starts.append(StartPrice(at=moment(frozen.world.now + at), cluster=spec.name, price=_money(price, spec.prices.currency)))
-    return FlexiblePlan(waits_for=promise_view(planned.cheaper) if planned.cheaper else None, starts=starts)
+            _, row, choice = min((float(cost_at(way, row, np.array([at]))[0]), row, way.choice) for way, row in there)
+            price, grams = courses.price(candidate, row, choice).at(at), courses.grams(candidate, row, choice)
+            starts.append(StartPrice(
+                at=moment(frozen.world.now + at), cluster=clusters[row].name, price=_money(price, clusters[row].spec.prices.currency),
+                carbon_g=grams.at(at) if grams else None,
+            ))  # fmt: skip
+    cleanest = candidate.spec.flexible == "cleanest"
+    return FlexiblePlan(
+        by="cleanest" if cleanest else "cheapest", waits_for=promise_view(planned.cheaper) if planned.cheaper else None,
+        starts=starts, unrated=list(unrated(candidate)) if cleanest else [],
+    )  # fmt: skip
 
 
 def promise_words(promise: PromiseView | None) -> str:
@@ -72,8 +90,9 @@ def promise_words(promise: PromiseView | None) -> str:
     if promise is None:
         return ""
     if promise.saving is not None:
-        saved = f"saves {promise.saving.saved} ({promise.saving.part:.0%}), latest start {clock(promise.saving.latest_start)}"
-        return f"; it waits for a cheaper hour: starts at about {clock(promise.start_at)} on {promise.cluster}, {saved}"
+        gain, latest = promise.saving.gain, f"latest start {clock(promise.saving.latest_start)}"
+        kind = promise.saving.waits_for
+        return f"; it waits for a {kind} hour: starts at about {clock(promise.start_at)} on {promise.cluster}, {gain}, {latest}"
     return f"; it is expected to start on {promise.cluster} at {clock(promise.start_at)}, and nothing is placed that would delay it"
 
 

@@ -50,24 +50,33 @@ def engine_words(choice: EngineChoice) -> str:
 
 
 def _print_starts(view: FlexiblePlan) -> None:
-    """What a flexible job costs by the hour at which it starts, and what it would wait for."""
-    best = view.waits_for
-    heading("What it costs by when it starts, where it costs least")
-    rows = [(clock(item.at), item.cluster, str(item.price)) for item in view.starts]
-    grid(["START", "CLUSTER", ">AT MOST"], rows)
+    """What a flexible job costs and emits by the hour at which it starts, and what it would wait for."""
+    best, cleanest = view.waits_for, view.by == "cleanest"
+    if cleanest and not view.starts:
+        heading("What it emits by when it starts")
+        where = f" ({', '.join(view.unrated)})" if view.unrated else ""
+        say(f"no cluster that may take it has an estimate of CO2{where}, so it does not wait and starts like any other")
+        return
+    heading("What it emits by when it starts, where that is least" if cleanest else "What it costs by when it starts, where it costs least")
+    carbon = any(item.carbon_g is not None for item in view.starts)
+    rows = [(clock(item.at), item.cluster, str(item.price), *([grams(item.carbon_g)] if carbon else [])) for item in view.starts]
+    grid(["START", "CLUSTER", ">AT MOST", *([">CO2"] if carbon else [])], rows)
+    if view.unrated:
+        say(f"not waited for, because nobody has said what runs emit there: {', '.join(view.unrated)}")
     if best is None or best.saving is None:
-        say("it would start now: no hour before its latest start saves enough")
+        say(f"it would start now: no hour before its latest start {'is so much cleaner' if cleanest else 'saves enough'}")
         return
     saving = best.saving
     say(f"it would wait until about {clock(best.start_at)} for {best.cluster}: {saving.cost_then} instead of {saving.cost_now}, "
-        f"which saves {saving.saved} ({saving.part:.0%}); latest start {clock(saving.latest_start)}")  # fmt: skip
+        f"which {saving.gain}; latest start {clock(saving.latest_start)}")  # fmt: skip
 
 
 def _headline(view: PlanView) -> str:
     if view.chosen is not None:
         return f"would run on {view.chosen}"
     if view.flexible is not None and view.flexible.waits_for is not None:
-        return f"would wait for a cheaper hour on {view.flexible.waits_for.cluster}"
+        kind = "cleaner" if view.flexible.by == "cleanest" else "cheaper"
+        return f"would wait for a {kind} hour on {view.flexible.waits_for.cluster}"
     return "refused at every cluster" if refused_everywhere(view.verdicts) else "would wait; no cluster can take it now"
 
 
@@ -94,10 +103,9 @@ def _speed(item: ClusterVerdict) -> str:
 
 def grams(value: float | None) -> str:
     """An amount of CO2, which is an estimate; where a part of it is unknown there is none."""
-    if value is None:
-        return "unrated"
-    unit, size_ = next(((unit, size_) for unit, size_ in (("t", 1e6), ("kg", 1e3), ("g", 1.0)) if value >= size_), ("mg", 1e-3))
-    return f"about {value / size_:.3g} {unit}"
+    from workloads.resources import format_grams
+
+    return "unrated" if value is None else format_grams(value)
 
 
 def _at_most(item: ClusterVerdict) -> str:

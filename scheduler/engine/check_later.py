@@ -1,4 +1,4 @@
-"""The part of `check` that proves that who waits for a cheaper hour has one, in time for its deadline."""
+"""The part of `check` that proves that who waits for a cheaper or cleaner hour has one, in time for its deadline."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import defaultdict
 import numpy as np
 
 from scheduler.engine.plan import Plan, Promise
-from scheduler.engine.reasons import Reason
+from scheduler.engine.reasons import LATER, Reason
 from scheduler.engine.snapshot import Later, Snapshot
 
 # How far the price of a start may be off, as a part of it.
@@ -15,23 +15,23 @@ SLACK = 1e-6
 
 
 def heads_and_waiting(plan: Plan) -> tuple[list[Promise], list[Promise]]:
-    """The promises to jobs that are blocked, and those to jobs that wait for a cheaper hour."""
-    waiting = {item.job for item in plan.unplaced if Reason.CHEAPER_LATER in item.clusters}
+    """The promises to jobs that are blocked, and those to jobs that wait for a cheaper or cleaner hour."""
+    waiting = {item.job for item in plan.unplaced if LATER.intersection(item.clusters)}
     return [item for item in plan.promises if item.job not in waiting], [item for item in plan.promises if item.job in waiting]
 
 
 def later_faults(snapshot: Snapshot, plan: Plan) -> list[str]:
-    """Jobs that wait for a cheaper hour and may not, or are promised none that is in time and cheaper."""
+    """Jobs that wait for a cheaper or cleaner hour and may not, or are promised none that is in time and better."""
     promised, later, faults = {item.job: item for item in plan.promises}, defaultdict[str, dict[int, Later]](dict), list[str]()
     for table in snapshot.later:
         later[table.job][table.choice] = table
     for item in plan.unplaced:
-        if Reason.CHEAPER_LATER in item.clusters:
+        for reason in sorted(LATER.intersection(item.clusters)):
             name, promise = snapshot.jobs.ids[item.job], promised.get(item.job)
-            costs = later.get(name)
-            if costs is None or promise is None or promise.choice not in costs:
-                what = "may not" if costs is None else "is promised none" if promise is None else "may not by the model it is promised"
-                faults.append(f"{name} waits for a cheaper hour, and {what}")
+            costs = {choice: way for choice, way in later[name].items() if way.cleaner == (reason is Reason.CLEANER_LATER)}
+            if not costs or promise is None or promise.choice not in costs:
+                what = "may not" if not costs else "is promised none" if promise is None else "may not by the model it is promised"
+                faults.append(f"{name} waits as {reason.label}, and {what}")
             else:
                 faults += [f"{name} waits for an hour that {fault}" for fault in _faults(costs, promise)]
     return faults
@@ -42,5 +42,6 @@ def _faults(ways: dict[int, Later], promise: Promise) -> list[str]:
     cost = np.interp(promise.start_s, later.at_s[cluster], later.cost[cluster])
     # It is cheaper than where and how it could start now, at least than the dearest of that.
     dearest = max(float(way.cost[way.latest_s > -np.inf, 0].max(initial=0.0)) for way in ways.values())
-    rules = ((promise.start_s <= later.latest_s[cluster], "is too late"), (cost <= dearest * (1 + SLACK), "is not cheaper"))
+    better = "is not cleaner" if later.cleaner else "is not cheaper"
+    rules = ((promise.start_s <= later.latest_s[cluster], "is too late"), (cost <= dearest * (1 + SLACK), better))
     return [fault for kept, fault in rules if not kept]

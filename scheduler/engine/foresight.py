@@ -23,8 +23,9 @@ import numpy as np
 from scheduler.engine.device_room import Chosen
 from scheduler.engine.device_times import SOONEST_S, DeviceTimes
 from scheduler.engine.gang import pack, workers_per_node
-from scheduler.engine.later import cost_at, now_at_least, turning_points, worth_waiting
+from scheduler.engine.later import cost_at, cost_now_at, now_at_least, reason_of, turning_points, worth_waiting
 from scheduler.engine.plan import Promise
+from scheduler.engine.reasons import Reason
 from scheduler.engine.scores import joint_totals
 from scheduler.engine.snapshot import ROUNDING, Bools, Floats, Ints, Later, Promised, Snapshot
 from scheduler.engine.windows import shut
@@ -73,7 +74,7 @@ class Foresight:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot, self._holds_s = snapshot, holds_s(snapshot)
         self.promises: list[Promise] = []
-        self.waiting = 0  # How many of the promises are for a cheaper hour.
+        self.waiting = 0  # How many of the promises are for a cheaper or a cleaner hour.
         self._devices = DeviceTimes(snapshot)
         self._kept: list[Promised] = []
         resources = len(snapshot.resources)
@@ -144,11 +145,12 @@ class Foresight:
         self._keep(Promised(best.nodes, self._snapshot.jobs.request[ways[best.way].row], best.start_s, best.end_s))
         return True
 
-    def waits(self, job: int, ways: Sequence[tuple[int, int]], cost_now: float | None, places: Places, share: Floats) -> bool:
-        """Promise a job that may wait the cheapest start for which it is worth it, in time for its deadline; False where there is none.
+    def waits(self, job: int, ways: Sequence[tuple[int, int]], now: tuple[int, int] | None, places: Places, share: Floats) -> Reason:
+        """Promise a job that may wait the cheapest start for which it is worth it, in time for its deadline; FITS where there is none.
 
-        `ways` are the rows of the ways that it may be run by, each with its number. `cost_now` is what it would cost if it started now,
-        None if it cannot. `places(row)` are nodes on which its workers may be together, with their clusters, and `share` is as in `pack`.
+        `ways` are the rows of the ways that it may be run by, each with its number. `now` is the row and the cluster by which it would
+        start now, None if it cannot. `places(row)` are nodes on which its workers may be together, with their clusters, and `share` is as
+        in `pack`.
         """
         snapshot, jobs = self._snapshot, self._snapshot.jobs
         tables = {item.choice: item for item in snapshot.later if item.job == jobs.ids[job]} if snapshot.later else {}
@@ -156,17 +158,18 @@ class Foresight:
         # Who would keep others from their turn meanwhile, or wait for its like, does not wait of its own will.
         held = snapshot.queues.strict[jobs.queue[job]] or jobs.array[job] >= 0
         if not later or held or self.waiting >= snapshot.waits:
-            return False
-        cost_now = min(now_at_least(table) for _, table in later) if cost_now is None else cost_now
+            return Reason.FITS
+        known = [table for _, table in later]
+        cost_now = min(map(now_at_least, known)) if now is None else cost_now_at(snapshot, known, *now)
         found = [item for row, table in later for item in self._cheaper(row, table, cost_now, places(row), share)]
         if not found:
-            return False
+            return Reason.FITS
         # Of equal costs the soonest start, then the way that was named first.
         _, row, promise = min(found, key=lambda item: (item[0], item[2].start_s, item[2].choice, item[2].cluster))
         self.promises.append(replace(promise, job=job))
         self._keep(Promised(np.array(promise.nodes, dtype=np.int64), jobs.request[row], promise.start_s, promise.end_s))
         self.waiting += 1
-        return True
+        return reason_of(known[0])
 
     def _cheaper(
         self, row: int, later: Later, cost_now: float, places: Sequence[tuple[int, Ints]], share: Floats

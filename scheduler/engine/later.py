@@ -1,8 +1,10 @@
-"""Later: whether a job that may wait for a cheaper hour should, and until when.
+"""Later: whether a job that may wait for a cheaper hour, or for a cleaner one, should, and until when.
 
 What a run costs depends on when it starts: on a line between the times at which a tariff changes under its beginning or its end. So
-the cheapest start is at one of those, or as soon as there is room. A job waits for it only with a promise: a start that others do not
-delay, in time for its deadline. Where none can be promised that saves enough, the job takes its turn like any other.
+the cheapest start is at one of those, or as soon as there is room. All of this holds for the CO2 that it emits, with the intensity of
+electricity in place of the tariff: grams are the cost of a job that waits for a cleaner hour. A job waits for it only with a promise: a
+start that others do not delay, in time for its deadline. Where none can be promised that saves enough, the job takes its turn like any
+other.
 
 Waiting has to save a part of the price, less where it is not long, so that nobody waits for hours for a cent, or starts at the dear
 rate a minute before the cheap one. Times are in seconds from now.
@@ -10,9 +12,13 @@ rate a minute before the cheap one. Times are in seconds from now.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
-from scheduler.engine.snapshot import Floats, Later
+from scheduler.engine.reasons import Reason
+from scheduler.engine.snapshot import Floats, Later, Snapshot
 
 # The part of the price that waiting for this long or longer has to save at least; for less long that much less.
 LEAST_SAVING, LONG_S = 0.02, 3600.0
@@ -29,6 +35,26 @@ def cost_at(later: Later, cluster: int, start_s: Floats) -> Floats:
 def now_at_least(later: Later) -> float:
     """The least that the job costs if it is placed now at a cluster where it may go; inf where there is none."""
     return float(later.cost[later.latest_s > -np.inf, 0].min(initial=np.inf))
+
+
+def now_at_most(ways: Iterable[Later]) -> float:
+    """The most that the job costs in any of its ways if it is placed now at a cluster where it may go; 0 where there is none."""
+    return max((float(later.cost[later.latest_s > -np.inf, 0].max(initial=0.0)) for later in ways), default=0.0)
+
+
+def cost_now_at(snapshot: Snapshot, ways: Sequence[Later], row: int, cluster: int) -> float:
+    """What the job costs if it starts now at a cluster by one of its ways, a row of jobs.
+
+    Where nobody knows what it emits that is as bad as the worst of those that are known.
+    """
+    table = snapshot.jobs.carbon_g if ways[0].cleaner else snapshot.jobs.cost
+    cost = float(table[row, cluster])
+    return now_at_most(ways) if math.isnan(cost) else cost
+
+
+def reason_of(later: Later) -> Reason:
+    """What is said of the job while it waits."""
+    return Reason.CLEANER_LATER if later.cleaner else Reason.CHEAPER_LATER
 
 
 def most(cost_now: float, start_s: Floats) -> Floats:

@@ -218,12 +218,12 @@ class Room:
             return None
         return hold(self.snapshot.nodes.devices, nodes.tolist(), self._milli[job])
 
-    def waits(self, job: int, rows: Sequence[int], best: Best | None) -> bool:
-        """Whether a job waits for a cheaper hour, which it is promised, instead of starting as well as it can now."""
+    def waits(self, job: int, rows: Sequence[int], best: Best | None) -> Reason:
+        """Whether a job waits for a cheaper or cleaner hour, which it is promised, instead of starting as well as it can now; else FITS."""
         if not self.snapshot.later:
-            return False
-        cost = None if best is None else float(self.snapshot.jobs.cost[best.row, best.cluster])
-        return self.foresight.waits(job, [(row, self.ways[job].index(row)) for row in rows], cost, self._places, self.share)
+            return Reason.FITS
+        now = None if best is None else (best.row, best.cluster)
+        return self.foresight.waits(job, [(row, self.ways[job].index(row)) for row in rows], now, self._places, self.share)
 
     def promise(self, job: int, rows: Sequence[int]) -> None:
         """Promise a job without room the soonest start by one of these ways, if it is one of the first of those and there is one."""
@@ -288,8 +288,8 @@ def _placed(snapshot: Snapshot) -> Plan:
         rows = turns.ways(job)
         classes = tuple(room.classes[row] for row in rows)
         best = None if classes in hopeless else room.best(rows, [turns.most(job, row) for row in rows])
-        if room.waits(job, rows, best):
-            later[job] = Reason.CHEAPER_LATER
+        if (waits := room.waits(job, rows, best)) is not Reason.FITS:
+            later[job] = waits
             turns.pass_over(job)
         elif best is None:
             hopeless.add(classes)

@@ -37,10 +37,13 @@ class Reason(IntEnum):
     RESERVED_FOR_OTHERS = 26
     MAINTENANCE = 27
     CHEAPER_LATER = 28
+    CLEANER_LATER = 29
 
     @property
     def label(self) -> str:
         return self.name.lower()
 
 
+# Whoever waits for one of these waits of its own will, and is promised a start.
+LATER = frozenset({Reason.CHEAPER_LATER, Reason.CLEANER_LATER})
 POLICY = frozenset(reason for reason in Reason if Reason.LICENCE_MISSING <= reason <= Reason.OVER_BUDGET)

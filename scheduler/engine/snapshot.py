@@ -261,10 +261,12 @@ class Promised:
 
 @dataclass(frozen=True, eq=False)
 class Later:
-    """What a job that may wait for a cheaper hour costs in one of its ways, by when it is placed at a cluster, in seconds from now.
+    """What a job that may wait for a cheaper, or a `cleaner`, hour costs in one of its ways, by when it is placed at a cluster, in seconds
+    from now.
 
     `cost[C, K]` is for a placement at `at_s[C, K]`, the first of them 0, and on a line in between; the last may be repeated. It has to
     be placed by `latest_s[C]`, -inf where it may not go. `choice` is the way (see Placement); a way without a table is not waited for.
+    Of a cleaner hour the cost is grams of CO2; where nobody knows them it may not go to wait for one.
     """
 
     job: str
@@ -272,6 +274,7 @@ class Later:
     cost: Floats
     latest_s: Floats
     choice: int = 0
+    cleaner: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,7 +303,7 @@ class Snapshot:
     were promised to jobs which are not in this snapshot. `evictable` is what runs, where somebody may be ended for others within
     the `budget`, or may shrink, `claims` the room that is being made, and `elastic` what may grow. `mix` says what the room on devices is
     worth; without one, what waits does, and to shares alone.
-    `later` are those jobs that may wait for a cheaper hour, of which at most `waits` may do so; that takes `running` too.
+    `later` are those jobs that may wait for a cheaper or cleaner hour, of which at most `waits` may do so; that takes `running` too.
     """
 
     resources: tuple[str, ...]

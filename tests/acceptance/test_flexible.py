@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.network import Network, job, node, until
 from tests.served import Cpn
 
@@ -47,3 +49,54 @@ def test_a_flexible_job_waits_and_says_for_what_and_starts_when_that_is_gone(pat
     assert (done["state"], done["quote"]["total"]) == ("succeeded", "0.80 CNY")
     assert network.ok(network.operator.post("/jobs:plan", json=asked))["flexible"]["waits_for"] is None
     assert "it would start now" in cpn("job", "plan", "-f", cpn.write("job.json", asked)).out
+
+
+def clean_in_two_hours() -> dict[str, Any]:
+    """Electricity that emits a quarter from the hour after the next one on, for six hours."""
+    begin = datetime.now(UTC) + timedelta(hours=2)
+    hours = {"from": f"{begin:%H}:00", "to": f"{begin + timedelta(hours=6):%H}:00", "grams_per_kwh": 100}
+    return {"grams_per_kwh": 400, "time_zone": "UTC", "hours": [hours], "watts": {"core": 10}}
+
+
+def test_a_job_waits_for_the_cleanest_hour_and_says_so_and_starts_when_nothing_is_known(patient_network: Network, tmp_path: Path) -> None:
+    network, cpn = patient_network, Cpn(tmp_path / "cli", patient_network.url, patient_network.operator_token())
+    network.add_cluster("sh", node("n1", 8, 32), carbon=clean_in_two_hours())
+    network.add_cluster("xx", node("n1", 8, 32))
+    deadline = (datetime.now(UTC) + timedelta(hours=12)).isoformat()
+    asked = job("green", kind="command", max_runtime="2h", flexible="cleanest", deadline=deadline, resources={"cpu": 1, "memory": "1GiB"})
+    planned = network.ok(network.operator.post("/jobs:plan", json=asked))
+    flexible, saving = planned["flexible"], planned["flexible"]["waits_for"]["saving"]
+    assert (planned["chosen"], flexible["by"], flexible["unrated"], flexible["waits_for"]["cluster"]) == (None, "cleanest", ["xx"], "sh")
+    # 10 W for two hours at 100 g/kWh.
+    assert (saving["waits_for"], saving["carbon_g_then"]) == ("cleaner", pytest.approx(2.0))
+    assert saving["carbon_part"] == pytest.approx(1 - saving["carbon_g_then"] / saving["carbon_g_now"])
+    assert min(item["carbon_g"] for item in flexible["starts"]) == pytest.approx(2.0)
+    assert {item["cluster"] for item in flexible["starts"]} == {"sh"}
+    said = " ".join(cpn("job", "plan", "-f", cpn.write("job.json", asked)).out.split())
+    for words in (
+        "would wait for a cleaner hour on sh",
+        "AT MOST CO2",
+        "about 2 g of CO2 instead of",
+        "nobody has said what runs emit there: xx",
+    ):
+        assert words in said
+    held = network.submit(asked)["id"]
+    until(lambda: network.job(held)["cause"] == "cleaner_later", "the job is looked at")
+    assert "it emits less CO2 at a later hour" in network.job(held)["message"]
+    shown = network.ok(network.operator.get(f"/jobs/{held}/explanation"))
+    assert shown["promise"]["saving"]["carbon_g_then"] == pytest.approx(2.0)
+    assert (shown["waiting"]["waits_for"]["reason"], shown["waiting"]["sooner"]) == ("cleaner_later", [])
+    assert "it waits for a cleaner hour: starts at about" in " ".join(cpn("job", "explain", held).out.split())
+    # Now no core is known to draw anything anywhere, so nothing can be estimated.
+    network.ok(network.operator.patch("/clusters/sh", json={"carbon": {"grams_per_kwh": 400}}))
+    assert network.wait(held)["state"] == "succeeded"
+    flexible = network.ok(network.operator.post("/jobs:plan", json=asked))["flexible"]
+    assert (flexible["waits_for"], flexible["starts"], flexible["unrated"]) == (None, [], ["sh", "xx"])
+    assert "no cluster that may take it has an estimate of CO2 (sh, xx)" in cpn("job", "plan", "-f", cpn.write("job.json", asked)).out
+
+
+def test_what_a_flexible_job_prefers_besides_is_refused_with_its_path(network: Network) -> None:
+    asked = job("green", kind="command", flexible="cleanest", deadline="2030-01-01T00:00:00Z", placement={"prefer": "cheapest"})
+    answer = network.operator.post("/jobs", json=asked)
+    assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, "placement.prefer")
+    assert "give flexible: cheapest" in answer.json()["errors"][0]["message"]

@@ -1,8 +1,12 @@
-"""Waiting for a cheaper hour: whatever the prices and whoever else is there, nobody waits past its latest start or for a dearer one."""
+"""Waiting for a cheaper or cleaner hour: whatever that costs and whoever else is there, nobody waits past its latest start or for a
+dearer one."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,8 +14,9 @@ from scheduler.engine.check import check
 from scheduler.engine.later import cost_at
 from scheduler.engine.place import place
 from scheduler.engine.plan import Plan
-from scheduler.engine.reasons import Reason
+from scheduler.engine.reasons import LATER, Reason
 from scheduler.engine.snapshot import Snapshot
+from scheduler.errors import PlanRejectedError
 from tests.builders import DrawnJob, cluster, job, world
 from tests.reordering import reordered
 from tests.timed import timed, waiting
@@ -40,7 +45,7 @@ def worlds(draw: st.DrawFn) -> Snapshot:
     found = timed(world(*nodes, jobs=jobs), lengths, running=running, heads=draw(st.integers(0, 2)))
     for item in jobs:
         if draw(st.booleans()):
-            found = waiting(found, item.name, draw(prices), draw(latest), waits=draw(st.integers(0, 3)))
+            found = waiting(found, item.name, draw(prices), draw(latest), draw(st.integers(0, 3)), cleaner=draw(st.booleans()))
     return found
 
 
@@ -54,13 +59,37 @@ def decide(snapshot: Snapshot) -> Plan:
 def test_who_waits_is_promised_a_start_in_time_that_is_cheaper_than_now(snapshot: Snapshot) -> None:
     plan, later = decide(snapshot), {item.job: item for item in snapshot.later}
     promised = {item.job: item for item in plan.promises}
-    waits = [item.job for item in plan.unplaced if item.blocker is Reason.CHEAPER_LATER]
+    waits = [item.job for item in plan.unplaced if item.blocker in LATER]
     assert len(waits) <= snapshot.waits
     for job_row in waits:
         costs, promise = later[snapshot.jobs.ids[job_row]], promised[job_row]
+        own = next(item.blocker for item in plan.unplaced if item.job == job_row)
+        assert own is (Reason.CLEANER_LATER if costs.cleaner else Reason.CHEAPER_LATER)
         assert 0 < promise.start_s <= costs.latest_s[promise.cluster]
         least_now = costs.cost[costs.latest_s > -np.inf, 0].max()
         assert cost_at(costs, promise.cluster, np.array([promise.start_s]))[0] < least_now
+
+
+@given(worlds(), st.data())
+def test_a_plan_in_which_somebody_waits_too_long_or_for_nothing_is_rejected(snapshot: Snapshot, data: st.DataObject) -> None:
+    plan, later = decide(snapshot), {item.job: item for item in snapshot.later}
+    waits = [row for row, item in enumerate(plan.promises) if snapshot.jobs.ids[item.job] in later]
+    waits = [row for row in waits if any(item.job == plan.promises[row].job and item.blocker in LATER for item in plan.unplaced)]
+    if not waits:
+        return
+    promise = plan.promises[row := data.draw(st.sampled_from(waits))]
+    name = snapshot.jobs.ids[promise.job]
+    shift_s = later[name].latest_s[promise.cluster] + HOUR - promise.start_s
+    late = replace(promise, start_s=promise.start_s + shift_s, end_s=promise.end_s + shift_s)
+    spoilt = [
+        replace(plan, promises=tuple(late if item is promise else item for item in plan.promises)),
+        replace(plan, promises=plan.promises[:row] + plan.promises[row + 1 :]),
+    ]
+    for broken in spoilt:
+        with pytest.raises(PlanRejectedError):
+            check(snapshot, broken)
+    with pytest.raises(PlanRejectedError):
+        check(replace(snapshot, later=tuple(item for item in snapshot.later if item.job != name)), plan)
 
 
 @given(worlds(), st.randoms(use_true_random=False))

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from cluster.carbon import Carbon
 from scheduler.engine.later import cost_at, turning_points
 from scheduler.engine.snapshot import Later, Prefer
-from scheduler.flexible import HORIZON_S, LEAST_MARGIN_S, margin_s, with_later
+from scheduler.flexible import HORIZON_S, LEAST_MARGIN_S, margin_s, unrated, with_later
 from scheduler.freeze import Frozen, World, freeze, judge_spec
 from tests.records import NO_MARKET, NOW, candidate, job_spec, machine, member, world_of
 from tests.unit.workloads.samples import prices
@@ -92,11 +93,73 @@ def test_jobs_that_are_not_flexible_have_no_other_hours_and_like_ones_are_reckon
     assert frozen_for(network(), job_spec()).snapshot.later == ()
 
 
+def clean_network(**machines_of: Any) -> World:
+    """Members with even, changing and unknown electricity."""
+    sun = {"from": "10:00", "to": "16:00", "grams_per_kwh": 120}
+    watts = {"core": 6.5, "H200": 700.0, "L20": 275.0}
+    members = [
+        member("even", carbon=Carbon(grams_per_kwh=300, watts=watts)), member("silent"), member("nocore", carbon=Carbon(grams_per_kwh=10)),
+        member("sun", carbon=Carbon.model_validate({
+            "grams_per_kwh": 550, "time_zone": "Asia/Shanghai", "hours": [sun], "watts": watts, "overhead": 1.3,
+        })),
+    ]  # fmt: skip
+    return world_of(*members, nodes=[machine(item.spec.name, **machines_of) for item in members])
+
+
+def cleanest(hours: float, **fields: Any) -> JobSpec:
+    return flexible(hours, **fields).model_copy(update={"flexible": "cleanest"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "models"),
+    [
+        ({"max_runtime": "30m"}, [(None, 1.0)]), ({"max_runtime": "5h"}, [(None, 1.0)]), ({"max_runtime": "900h"}, [(None, 1.0)]),
+        ({"resources": {"cpu": 4, "accelerator": {"model": "H200", "count": 2}, "workers": {"min": 2, "max": 4}}}, [("H200", 1.0)]),
+        (
+            {"resources": {"accelerator": {"any_of": [{"model": "L20", "speed": 1.0}, {"model": "H200", "speed": 4.0}]}}},
+            [("L20", 4.0), ("H200", 1.0)],
+        ),
+    ],
+)  # fmt: skip
+def test_what_it_emits_at_every_hour_is_what_would_be_estimated_then(
+    fields: dict[str, Any], models: list[tuple[str | None, float]]
+) -> None:
+    world, spec = clean_network(models={"H200": 8, "L20": 8}), cleanest(1100, **fields)
+    asked = candidate(world, spec)
+    frozen = freeze(world, [asked], {})
+    assert frozen.snapshot.jobs.prefer.tolist() == [Prefer.CLEANEST]
+    tables, sun = with_later(frozen, 8).snapshot.later, world.clusters[3].spec.carbon
+    assert [(item.choice, item.cleaner) for item in tables] == [(choice, True) for choice in range(len(models))]
+    for later, (model, slower) in zip(tables, models, strict=True):
+        assert later.latest_s[1:3].tolist() == [-np.inf, -np.inf]
+        for row in (0, 3):
+            points = turning_points(later, row)
+            for at in [0.0, *points.tolist(), *((points[:-1] + points[1:]) / 2).tolist()]:
+                then = judge_spec(spec, NO_MARKET, World(**{**vars(world), "now": NOW + at}))[later.choice].assessments[row]
+                assert then.carbon_g is not None
+                assert cost_at(later, row, np.array([at]))[0] == pytest.approx(then.carbon_g, rel=1e-9)
+        assert sun is not None
+        own = sun.grams(asked.ways[later.choice].resources, model, NOW, spec.max_runtime)
+        assert own is not None
+        assert later.cost[3, 0] == pytest.approx(own * slower)
+
+
+def test_clusters_without_an_estimate_are_told_and_none_is_left_where_there_is_no_other() -> None:
+    world = clean_network()
+    asked = candidate(world, cleanest(50))
+    assert unrated(asked) == ("silent", "nocore")
+    only = candidate(world, cleanest(50, placement={"clusters": ["silent", "nocore"]}))
+    assert unrated(only) == ("silent", "nocore")
+    [later] = with_later(freeze(world, [only], {}), 8).snapshot.later
+    assert later.latest_s.max() == -np.inf
+
+
 @pytest.mark.parametrize(
     ("fields", "path", "words"),
     [
         ({"flexible": "cheapest"}, ("flexible",), "give a deadline, or leave flexible out"),
-        ({"flexible": "cleanest", "deadline": "2030-01-01T00:00:00Z"}, ("flexible",), "cheapest"),
+        ({"flexible": "cleanest"}, ("flexible",), "give a deadline, or leave flexible out"),
+        ({"flexible": "soonest", "deadline": "2030-01-01T00:00:00Z"}, ("flexible",), "'cheapest' or 'cleanest'"),
         ({"flexible": True, "deadline": "2030-01-01T00:00:00Z"}, ("flexible",), "cheapest"),
         (
             {"flexible": "cheapest", "deadline": "2030-01-01T00:00:00Z", "placement": {"prefer": "soonest"}},
@@ -104,7 +167,15 @@ def test_jobs_that_are_not_flexible_have_no_other_hours_and_like_ones_are_reckon
         ),
         (
             {"flexible": "cheapest", "deadline": "2030-01-01T00:00:00Z", "placement": {"prefer": "cleanest"}},
-            ("placement", "prefer"), "not by its CO2",
+            ("placement", "prefer"), "leave it out, or give flexible: cleanest",
+        ),
+        (
+            {"flexible": "cleanest", "deadline": "2030-01-01T00:00:00Z", "placement": {"prefer": "cheapest"}},
+            ("placement", "prefer"), "leave it out, or give flexible: cheapest",
+        ),
+        (
+            {"flexible": "cleanest", "deadline": "2030-01-01T00:00:00Z", "placement": {"prefer": "soonest"}},
+            ("placement", "prefer"), "leave one of them out",
         ),
     ],
 )  # fmt: skip

@@ -104,6 +104,28 @@ def test_a_question_knows_of_who_waits_for_a_cheaper_hour(length_h: float, start
     assert starts == (told(asked)[0]["b"] == "sh n1")
 
 
+@pytest.mark.parametrize(("latest_h", "expected"), [(20, {"a": ("sh", 6.0)}), (3, {"a": ("sh", 3.0)})])
+def test_for_a_cleaner_hour_it_waits_in_the_same_way_and_says_so(latest_h: float, expected: dict[str, tuple[str, float]]) -> None:
+    drawn = timed(world(cluster("sh", "8"), jobs=[job("a", "8")]), {"a": 4 * HOUR})
+    assert told(waiting(drawn, "a", {"sh": NIGHT}, latest_h * HOUR, cleaner=True)) == ({"a": "cleaner_later"}, expected)
+
+
+def test_where_nobody_knows_what_it_emits_it_does_not_wait_for_and_that_counts_as_the_worst() -> None:
+    drawn = timed(world(cluster("sh", "8"), cluster("xx", "8"), jobs=[job("a", "8")]), {"a": 4 * HOUR})
+    assert told(waiting(drawn, "a", {"sh": NIGHT}, 20 * HOUR, cleaner=True, unrated=["xx"])) == ({"a": "cleaner_later"}, {"a": ("sh", 6.0)})
+    # It starts at the known one where no hour is cleaner, and at the unknown one where nothing is known.
+    assert told(waiting(drawn, "a", {"sh": {0.0: 5.0}}, 20 * HOUR, cleaner=True, unrated=["xx"])) == ({"a": "sh n1"}, {})
+    assert told(waiting(drawn, "a", {}, 20 * HOUR, cleaner=True, unrated=["xx"])) == ({"a": "xx n1"}, {})
+
+
+def test_from_an_unknown_member_it_waits_only_for_an_hour_that_is_cleaner_than_the_known_ones_now() -> None:
+    drawn = world(cluster("sh", "0/8"), cluster("xx", "8"), jobs=[job("a", "8")])
+    busy = timed(drawn, {"a": 4 * HOUR}, running=[("sh n1", "8", 2 * HOUR)])
+    assert told(waiting(busy, "a", {"sh": NIGHT}, 20 * HOUR, cleaner=True, unrated=["xx"])) == ({"a": "cleaner_later"}, {"a": ("sh", 6.0)})
+    # Room alone, which the known member will have in two hours, is nothing to wait for.
+    assert told(waiting(busy, "a", {"sh": {0.0: 5.0}}, 20 * HOUR, cleaner=True, unrated=["xx"])) == ({"a": "xx n1"}, {})
+
+
 def test_a_promise_to_another_is_kept_and_room_that_is_taken_meanwhile_is_not_promised() -> None:
     jobs = [job("first", "8"), job("a", "8")]
     drawn = timed(world(cluster("sh", "0/8"), jobs=jobs), {"first": 8 * HOUR, "a": 4 * HOUR}, running=[("sh n1", "8", HOUR)], heads=1)
@@ -168,3 +190,5 @@ def test_the_check_rejects_a_job_that_may_not_wait_and_hours_that_are_dearer() -
     with pytest.raises(PlanRejectedError, match="is not cheaper"):
         check(dearer, plan)
     assert plan.unplaced[0].blocker is Reason.CHEAPER_LATER
+    with pytest.raises(PlanRejectedError, match="waits as cheaper_later, and may not"):
+        check(replace(snapshot, later=(replace(snapshot.later[0], cleaner=True),)), plan)
