@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 CheckState = Literal["passed", "failed", "skipped"]
 CheckName = Literal[
     "address", "head", "token", "ray-version", "python-version", "dashboard", "driver", "nodes", "node-package", "node-disk", "node-clock",
-    "identity", "server", "server-token", "server-clock", "work-directory", "disk",
+    "identity", "server", "server-token", "server-version", "server-clock", "work-directory", "disk",
 ]  # fmt: skip
 
 
@@ -48,6 +48,14 @@ def skipped(names: Iterable[CheckName], because: str) -> list[Check]:
 def failures(checks: Sequence[Check]) -> list[Check]:
     """Those that failed, in order."""
     return [check for check in checks if check.state == "failed"]
+
+
+def clock_off_s(at: float, asked_at: float, answered_at: float) -> float:
+    """How far a clock that said `at` is surely off, positive when ahead: what the time between question and answer cannot explain.
+
+    All in seconds since the epoch, the latter two by this machine's clock.
+    """
+    return max(at - answered_at, 0.0) + min(at - asked_at, 0.0)
 
 
 def clock_found(name: CheckName, whose: str, off_s: float, limit_s: float) -> Check:

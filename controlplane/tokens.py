@@ -8,11 +8,14 @@ import threading
 from dataclasses import dataclass
 
 from scheduler.clock import Clock
+from scheduler.errors import NotFoundError, Problem, RefusedError
 from scheduler.store import access
 from scheduler.store.records import TokenRecord
-from scheduler.store.session import Store
+from scheduler.store.session import Store, Transaction
 
-ROLES = ("operator", "buyer", "viewer", "agent")
+JOIN = "join"
+ROLES = ("operator", "buyer", "viewer", "agent", JOIN)
+JOIN_S = 3600.0
 CACHE_S = 5.0
 
 
@@ -37,6 +40,29 @@ def new_secret(role: str) -> str:
 def digest(secret: str) -> str:
     """What is stored of a token."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def joined_id(token_id: str) -> str:
+    """The id of the agent's token that a join token was used for. There is one, so a join token has one use."""
+    return f"{token_id}-agent"
+
+
+def _check_join(token: TokenRecord, made: TokenRecord | None, cluster: str | None, now: float) -> None:
+    fresh = f"make another with `cpn cluster token {token.cluster}`"
+    if cluster not in (None, token.cluster):
+        raise _refused("another-cluster", f"this join token is for the cluster {token.cluster!r}, not for {cluster!r}")
+    if made is not None and made.revoked_at is not None:
+        raise _refused("revoked", f"the token of the agent that joined with this join token was revoked; {fresh}")
+    if made is not None:
+        raise _refused("used", f"this join token was used already, by another agent or on another disk; {fresh}")
+    if token.revoked_at is not None:
+        raise _refused("revoked", f"this join token was revoked; {fresh}")
+    if token.expires_at is not None and token.expires_at <= now:
+        raise _refused("expired", f"this join token has expired; {fresh}")
+
+
+def _refused(reason: str, message: str) -> RefusedError:
+    return RefusedError((Problem("token", reason, message),))
 
 
 class TokenBook:
@@ -74,6 +100,42 @@ class TokenBook:
         if record is None or record.revoked_at is not None or (record.expires_at is not None and record.expires_at <= now):
             return None
         return Principal(record.id, record.role, record.tenant, record.cluster)
+
+    def find(self, secret: str) -> TokenRecord | None:
+        """The token with this text, whatever its standing."""
+        return self._find(digest(secret))
+
+    def by_id(self, token_id: str) -> TokenRecord:
+        """The token with this id, whatever its standing. Raises NotFoundError."""
+        with self._store.read() as conn:
+            found = access.token_by_id(conn, token_id)
+        if found is None:
+            raise NotFoundError(f"there is no token {token_id!r}")
+        return found
+
+    def check_join(self, token: TokenRecord, cluster: str | None) -> None:
+        """Raises RefusedError when this join token cannot be used now, or not for this cluster, and says why."""
+        with self._store.read() as conn:
+            made = access.token_by_id(conn, joined_id(token.id))
+        _check_join(token, made, cluster, self._clock.now())
+
+    def join(self, token: TokenRecord, cluster: str | None, agent_hash: str) -> TokenRecord:
+        """Use a join token: the agent's token with this hash is valid from now on. The same use again changes nothing.
+
+        Raises RefusedError when it was used for another token, is expired, revoked, or for another cluster.
+        """
+        now = self._clock.now()
+
+        def work(tx: Transaction) -> TokenRecord:
+            made = access.token_by_id(tx.conn, joined_id(token.id))
+            if made is not None and made.hash == agent_hash and made.revoked_at is None and cluster in (None, token.cluster):
+                return made
+            _check_join(token, made, cluster, now)
+            record = TokenRecord(joined_id(token.id), agent_hash, "agent", None, token.cluster, now, None, None)
+            access.add_token(tx.conn, record)
+            return record
+
+        return self._store.write(work)
 
     def _find(self, mark: str) -> TokenRecord | None:
         now = self._clock.now()

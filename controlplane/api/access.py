@@ -11,6 +11,7 @@ from controlplane.api import views
 from controlplane.api.auth import Operator, Plane, Reader
 from controlplane.api.paging import Cursor, Limit, page_of
 from controlplane.api.schemas import CapacityView, Page, TargetRequest, TargetView, TokenCreated, TokenRequest, TokenView, Unrated
+from controlplane.tokens import JOIN, JOIN_S
 from controlplane.wiring import ControlPlane
 from scheduler.errors import InvalidError, Problem
 from scheduler.store import access, fleet
@@ -24,7 +25,8 @@ async def create_token(request: TokenRequest, _principal: Operator, plane: Plane
 
     def work() -> TokenCreated:
         _check_binding(plane, request)
-        expires_at = None if request.expires_in is None else plane.clock.now() + request.expires_in
+        lasts_s = JOIN_S if request.expires_in is None and request.role == JOIN else request.expires_in
+        expires_at = None if lasts_s is None else plane.clock.now() + lasts_s
         record, secret = plane.tokens.create(request.role, tenant=request.tenant, cluster=request.cluster, expires_at=expires_at)
         return TokenCreated.model_validate({**views.token_fields(record), "token": secret})
 
@@ -35,8 +37,8 @@ def _check_binding(plane: ControlPlane, request: TokenRequest) -> None:
     problems = []
     if (request.role == "buyer") != (request.tenant is not None):
         problems.append(Problem("tenant", "binding", "a buyer's token is bound to a tenant; tokens of other roles are not"))
-    if (request.role == "agent") != (request.cluster is not None):
-        problems.append(Problem("cluster", "binding", "an agent's token is bound to a cluster; tokens of other roles are not"))
+    if (request.role in ("agent", JOIN)) != (request.cluster is not None):
+        problems.append(Problem("cluster", "binding", "an agent's token and a join token are bound to a cluster; others are not"))
     with plane.store.read() as conn:
         if request.tenant is not None and not access.has_tenant(conn, request.tenant):
             problems.append(Problem("tenant", "unknown", f"there is no tenant {request.tenant!r}; create it with `cpn tenant create`"))

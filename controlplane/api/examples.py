@@ -55,6 +55,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     },
     "TenantRequest": {"name": "acme"},
     "TokenRequest": {"role": "buyer", "tenant": "acme", "expires_in": "30d"},
+    "JoinRequest": {"agent_token_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "cluster": "guizhou-guian"},
     "TargetRequest": {
         "name": "computing-power", "compute_class": "general", "precision": "fp32", "baseline": "4500PFLOPS",
         "baseline_date": "2020-12-31", "multiple": 4.0, "due": "2025-12-31", "scope": "data centres in the city", "source": "an example",
@@ -139,6 +140,11 @@ _TOKEN = {
 }  # fmt: skip
 
 ANSWERS: dict[str, dict[str, Any]] = {
+    "AgentStanding": {
+        "cluster": "guizhou-guian", "backend": "ray", "mode": "pull", "role": "agent", "expires_at": None, "version": "0.1.0",
+        "at": "2026-02-01T08:00:00Z", "known_as": None,
+    },
+    "Joined": {"cluster": "guizhou-guian", "token_id": "tok-3f9c2ab81d04-agent"},
     "PlanView": {"name": "delay-by-carrier", "chosen": "shanghai-lingang", "verdicts": [_CHOSEN, _REFUSED]},
     "JobView": {
         "id": "job-7k2mznq4wv3x", "version": 6, "name": "delay-by-carrier", "tenant": "acme", "queue": "analytics", "kind": "sql",

@@ -25,7 +25,7 @@ from workloads.engines import EngineChoice
 from workloads.resources import DurationSeconds, FlopsRate
 from workloads.spec import JobSpec, Jurisdiction, Labels, Name, Purpose
 
-Role = Literal["operator", "buyer", "viewer", "agent"]
+Role = Literal["operator", "buyer", "viewer", "agent", "join"]
 ComputeClass = Literal["general", "intelligent", "super"]
 Precision = Literal["fp64", "fp32", "tf32", "fp16"]
 Item = TypeVar("Item")
@@ -178,11 +178,11 @@ class TenantView(Answer):
 
 
 class TokenRequest(Asked):
-    """A new token. A buyer's is bound to a tenant, an agent's to a cluster."""
+    """A new token. A buyer's is bound to a tenant, an agent's and a join token to a cluster; a join token lasts an hour by default."""
 
     role: Role
     tenant: Name | None = Field(default=None, description="required for buyer")
-    cluster: Name | None = Field(default=None, description="required for agent")
+    cluster: Name | None = Field(default=None, description="required for agent and join")
     expires_in: DurationSeconds | None = None
 
 

@@ -17,7 +17,7 @@ from controlplane.cli.text import MISSING, clock, joined, number, since, size
 if TYPE_CHECKING:
     from cluster.carbon import Carbon
     from cluster.model import ClusterSpec
-    from controlplane.api.schemas import AcceleratorUse, ClusterView, NodeView, Page
+    from controlplane.api.schemas import AcceleratorUse, ClusterView, NodeView, Page, TokenCreated
     from controlplane.client import Client
 
 app = group()
@@ -96,6 +96,29 @@ def _tell_agent(client: Client, spec: ClusterSpec) -> None:
     token = client.create_token(TokenRequest(role="agent", cluster=spec.name)).token
     note("Start its agent on a machine of the cluster (the token is shown this once):")
     note(f"  CPN_SERVER={client.server} CPN_TOKEN={token} cpn agent {spec.name} --address HOST:PORT --ray-token-file FILE")
+
+
+@app.command("token")
+def token(
+    context: typer.Context,
+    name: ClusterName,
+    expires_in: Annotated[str, typer.Option(metavar="DURATION", help="How long it can be used, like 30m or 2d.")] = "1h",
+    output: Output = "table",
+) -> None:
+    """Make a join token: its agent joins with it, once, by `cpn agent --join TOKEN`. Its text is shown this once."""
+    from controlplane.api.schemas import TokenRequest
+    from controlplane.cli.documents import validated
+
+    request = validated(TokenRequest, {"role": "join", "cluster": name, "expires_in": expires_in}, "the token")
+    with connect(context) as client:
+        show(client.create_token(request), output, lambda made: _tell_join(client.server, made))
+
+
+def _tell_join(server: str, made: TokenCreated) -> None:
+    until = clock(made.expires_at) if made.expires_at else "ever"
+    note(f"{made.id}: one agent of {made.cluster} can join with it until {until}. On a machine of the cluster:")
+    note(f"  CPN_SERVER={server} cpn agent --join TOKEN --address HOST:PORT --ray-token-file FILE")
+    print(made.token)
 
 
 @app.command("list")

@@ -26,6 +26,7 @@ WIDE = 10_000
 
 _STYLES = {
     "succeeded": "green", "healthy": "green", "chosen": "bold green", "possible": "green", "met": "green",
+    "passed": "green", "skipped": "dim",
     "failed": "red", "lost": "red", "refused": "red", "revoked": "red", "missing": "red",
     "running": "cyan", "starting": "cyan", "placed": "cyan", "suspect": "yellow",
     "busy": "yellow", "cordoned": "yellow", "draining": "yellow",

@@ -1,4 +1,4 @@
-"""`cpn up`, `serve`, `agent`, `demo`: the processes of a network."""
+"""`cpn up`, `serve`, `demo`: the processes of a network; `cpn agent` stands in agents.py."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from controlplane.cli.agents import agent
 from controlplane.cli.failures import usage
 from controlplane.cli.options import DataDir, Port
 from controlplane.cli.output import say
-from controlplane.cli.session import Asked, access
 
 
 def add_to(app: typer.Typer) -> None:
@@ -64,37 +64,6 @@ def serve(
     from controlplane.daemon import serve as run
 
     raise typer.Exit(run(settings))
-
-
-def agent(
-    context: typer.Context,
-    cluster: Annotated[str, typer.Argument(metavar="CLUSTER", help="The cluster that it speaks for.")],
-    address: Annotated[str, typer.Option(metavar="HOST:PORT", help="The address of the cluster's head.")],
-    backend: Annotated[Literal["ray"], typer.Option(help="What runs there.")] = "ray",
-    ray_token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="The cluster's own token.")] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where it keeps journals and results until they are delivered.")
-    ] = None,
-) -> None:
-    """Run a cluster's agent in the foreground.
-
-    It runs on a machine of that cluster and needs a token of the role agent: in CPN_TOKEN, or by `cpn --token …`.
-    """
-    from controlplane.settings import default_data_dir
-
-    found = access(context.ensure_object(Asked))
-    if not found.token:
-        raise usage("an agent needs a token", f"make one with `cpn token create --role agent --cluster {cluster}` and put it in CPN_TOKEN")
-    import os
-
-    from controlplane.agent_process import main as run
-
-    folder = (data_dir or default_data_dir(dict(os.environ)) / "agents" / cluster).absolute()
-    status = run(
-        cluster=cluster, server=found.server, token=found.token, backend=backend, address=address,
-        token_file=str(ray_token_file or ""), data_dir=folder,
-    )  # fmt: skip
-    raise typer.Exit(status)
 
 
 def demo(

@@ -56,6 +56,7 @@ def list_tokens(context: typer.Context, output: Output = "table") -> None:
 
 
 def _table(page: Page[TokenView]) -> None:
+    ids = {item.id for item in page.items}
     rows = [
         (
             item.id,
@@ -63,7 +64,7 @@ def _table(page: Page[TokenView]) -> None:
             item.tenant or item.cluster,
             clock(item.created_at),
             clock(item.expires_at),
-            "revoked" if item.revoked_at else "valid",
+            "revoked" if item.revoked_at else "used" if item.role == "join" and f"{item.id}-agent" in ids else "valid",
         )
         for item in page.items
     ]

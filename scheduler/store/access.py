@@ -42,6 +42,12 @@ def replace_token(conn: Connection, token: TokenRecord) -> None:
     add_token(conn, token)
 
 
+def token_by_id(conn: Connection, token_id: str) -> TokenRecord | None:
+    """The token with this id, whatever its standing."""
+    row = conn.execute(select(tokens).where(tokens.c.id == token_id)).one_or_none()
+    return TokenRecord(*row) if row is not None else None
+
+
 def token_by_hash(conn: Connection, digest: str) -> TokenRecord | None:
     """The token with this hash, whatever its standing."""
     row = conn.execute(_TOKEN, {"of_hash": digest}).one_or_none()

@@ -14,6 +14,7 @@ import cluster.model
 import cluster.protocol
 import controlplane.api.batch_schemas
 import controlplane.api.explanation_schemas
+import controlplane.api.joining_schemas
 import controlplane.api.queue_schemas
 import controlplane.api.schemas
 import controlplane.api.window_schemas
@@ -34,6 +35,7 @@ SOURCES = (
     controlplane.api.batch_schemas,
     controlplane.api.window_schemas,
     controlplane.api.explanation_schemas,
+    controlplane.api.joining_schemas,
     cluster.model,
     cluster.protocol,
     workloads.catalogue.pricing,

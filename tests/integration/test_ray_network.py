@@ -275,6 +275,43 @@ def test_an_agent_with_a_wrong_token_for_its_cluster_ends_and_the_operator_sees_
     assert (view.health, "refuses the token" in view.detail) == ("suspect", True)
 
 
+def doctor(place: Place, name: str, folder: Path, **environ: str) -> tuple[int, dict[str, Any]]:
+    """`cpn agent --doctor` beside the pulled member's Ray: its status, and check → state and words."""
+    good = place.rays[PULLED]
+    done = subprocess.run(
+        [sys.executable, "-m", "controlplane.cli.main", "agent", *name.split(), "--address", good.address, "--ray-token-file",
+         str(good.token_file), "--data-dir", str(folder), "--doctor", "-o", "json"],
+        cwd=ROOT, env={**os.environ, "CPN_SERVER": place.network.url, **environ}, capture_output=True, text=True, check=False, timeout=90,
+    )  # fmt: skip
+    checks = json.loads(done.stdout)["checks"]
+    return done.returncode, {check["name"]: (check["state"], check["found"]) for check in checks}
+
+
+def test_the_doctor_finds_a_machine_good_and_a_second_name_not(place: Place, stray: str, tmp_path: Path) -> None:
+    token = place.client.create_token(TokenRequest(role="agent", cluster=PULLED)).token
+    status, found = doctor(place, PULLED, tmp_path / "agent", CPN_TOKEN=token)
+    assert {name: words for name, words in found.items() if words[0] != "passed"} == {}
+    assert status == 0
+    assert {"driver", "node-package", "node-clock", "node-disk", "identity"} <= found.keys()
+    joining = place.client.create_token(TokenRequest(role="join", cluster=stray)).token
+    status, found = doctor(place, "", tmp_path / "other", CPN_JOIN_TOKEN=joining)
+    assert {name: state for name, (state, _) in found.items() if state != "passed"} == {"identity": "failed"}
+    assert (status, found["identity"][1]) == (1, f"this Ray cluster is the member {PULLED} already")
+
+
+def test_an_agent_that_joins_a_cluster_under_a_second_name_ends_and_says_why(place: Place, stray: str, tmp_path: Path) -> None:
+    good = place.rays[PULLED]
+    joining = place.client.create_token(TokenRequest(role="join", cluster=stray)).token
+    done = subprocess.run(
+        [sys.executable, "-m", "controlplane.cli.main", "agent", "--address", good.address, "--ray-token-file", str(good.token_file),
+         "--data-dir", str(tmp_path / "agent"), "--join", joining],
+        cwd=ROOT, env={**os.environ, "CPN_SERVER": place.network.url}, capture_output=True, text=True, check=False, timeout=90,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"this cluster is the member '{PULLED}' already" in done.stderr
+    assert place.client.cluster(PULLED).health == "healthy"
+
+
 def test_an_agent_whose_cluster_is_not_there_says_so_and_tries_again(place: Place, stray: str, tmp_path: Path) -> None:
     with start_agent(place, stray, "127.0.0.1:9", place.rays[PULLED].token_file, tmp_path / "agent") as agent:
         try:

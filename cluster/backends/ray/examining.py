@@ -24,7 +24,7 @@ from cluster.checks import Check, CheckName, clock_found, failed, failures, pass
 from cluster.errors import AuthenticationError, ClusterError, UnreachableError
 from cluster.model import Endpoint
 
-LIMIT_S = 3.0
+LIMIT_S = 5.0
 CLOCK_S = 2.0
 FREE_BYTES = 1024**3
 _AFTER_HEAD: tuple[CheckName, ...] = ("ray-version", "python-version")

@@ -19,11 +19,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from cluster.checks import clock_off_s
 from cluster.errors import ClusterError, UnreachableError
 
 MOST_NODES = 20
 _ROOT = Path(__file__).parents[3]
-ANSWER_S, PROBE_S = 15.0, 40.0
+ANSWER_S, PROBE_S = 45.0, 90.0
 
 
 class NodeFacts(BaseModel):
@@ -42,8 +43,8 @@ class NodeFacts(BaseModel):
 
     @property
     def clock_off_s(self) -> float:
-        """How far its clock is surely off, positive when ahead: what the time that the question took cannot explain."""
-        return max(self.at - self.answered_at, 0.0) + min(self.at - self.asked_at, 0.0)
+        """How far its clock is surely off, positive when ahead."""
+        return clock_off_s(self.at, self.asked_at, self.answered_at)
 
 
 class ClusterFacts(BaseModel):

@@ -68,6 +68,22 @@ def test_in_pull_mode_the_agents_command_is_told(server: FakeServer, tmp_path: P
     assert f"CPN_SERVER={SERVER} CPN_TOKEN=cpn_agent_x cpn agent sh --address" in result.stderr
 
 
+def test_a_join_token_is_printed_alone_and_used_ones_are_told_apart(server: FakeServer) -> None:
+    made = _token(id="tok-1", role="join", token="cpn_join_x", expires_at=T0)
+    server.answers |= {"POST /tokens": (201, made)}
+    result = server.run("cluster", "token", "sh", "--expires-in", "30m")
+    assert server.sent(0) == {"role": "join", "tenant": None, "cluster": "sh", "expires_in": "30m"}
+    assert result.stdout == "cpn_join_x\n"
+    assert f"CPN_SERVER={SERVER} cpn agent --join TOKEN --address" in result.stderr
+    assert server.run("cluster", "token", "sh", "--expires-in", "soon").exit_code == 2
+    plain = [
+        {key: value for key, value in item.items() if key != "token"} for item in (made, {**made, "id": "tok-2"}, _token(id="tok-2-agent"))
+    ]
+    server.answers["GET /tokens"] = page(*plain)
+    lines = server.run("token", "list").stdout.splitlines()
+    assert [line.split()[-1] for line in lines if line.startswith("tok-")] == ["valid", "used", "valid"]
+
+
 def test_a_cluster_without_prices_is_refused_before_asking(server: FakeServer) -> None:
     result = server.run("cluster", "register", "sh", "--backend", "ray", "--jurisdiction", "Shanghai", "--label", "gold")
     assert (result.exit_code, server.requests) == (2, [])
