@@ -169,21 +169,9 @@ class LocalNetwork:
         with self.operator() as client:
             if member.name not in {view.name for view in client.clusters().items}:
                 client.register_cluster(member.spec.model_copy(update={"mode": "pull", "endpoint": Endpoint()}))
-            token = client.create_token(TokenRequest(role="agent", cluster=member.name))
-        self._tokens.append(token.id)
-        ray, folder = self.rays[member.name], self.data_dir / "agents" / member.name
-        arguments = [
-            "agent",
-            member.name,
-            "--address",
-            ray.address,
-            "--ray-token-file",
-            str(ray.token_file.absolute()),
-            "--data-dir",
-            str(folder),
-        ]
-        environ = {**self._environ, "CPN_SERVER": self.url, "CPN_TOKEN": token.token}
-        agent = Child(f"the agent of {member.name}", arguments, folder / "agent.log", environ)
+            ray, folder = self.rays[member.name], self.data_dir / "agents" / member.name
+            agent, token_id = agent_beside(client, member.name, ray, folder, self._environ)
+        self._tokens.append(token_id)
         agent.start()
         self.agents[member.name] = agent
 
@@ -221,7 +209,7 @@ class LocalNetwork:
 
     def stop(self) -> None:
         """Stop agents, server and Rays. Twice does no harm."""
-        with _undisturbed():
+        with undisturbed():
             self._stop()
 
     def _stop(self) -> None:
@@ -244,6 +232,17 @@ class LocalNetwork:
                     client.revoke_token(token)
                 except ClientError as error:
                     self._say(f"the token {token} could not be revoked ({error}); `cpn token revoke {token}` does it later")
+
+
+def agent_beside(client: Client, cluster: str, ray: LocalRay, folder: Path, environ: Mapping[str, str]) -> tuple[Child, str]:
+    """The agent of a pull member beside its Ray, not started yet, and the id of the token that was made for it. Raises ClientError."""
+    token = client.create_token(TokenRequest(role="agent", cluster=cluster))
+    arguments = [
+        "agent", cluster, "--address", ray.address, "--ray-token-file", str(ray.token_file.absolute()), "--data-dir", str(folder),
+    ]  # fmt: skip
+    own = {name: value for name, value in environ.items() if name != "CPN_JOIN_TOKEN"}
+    own |= {"CPN_SERVER": client.server, "CPN_TOKEN": token.token}
+    return Child(f"the agent of {cluster}", arguments, folder / "agent.log", own), token.id
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -270,7 +269,7 @@ def ending_in_order() -> Iterator[None]:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """A second Ctrl-C does not interrupt what the first one began. If that hangs, SIGKILL is safe: all children end with us."""
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM) if main}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from controlplane.cli import completion
+from controlplane.cli import completion, local_clusters
 from controlplane.cli.failures import usage
 from controlplane.cli.options import ClusterName, Output, group
 from controlplane.cli.output import fields, grid, heading, note, show
@@ -254,6 +254,9 @@ def remove(context: typer.Context, name: ClusterName) -> None:
     with connect(context) as client:
         client.remove_cluster(name)
     print(f"removed {name}")
+
+
+local_clusters.add_to(app)
 
 
 @nodes.command("list")

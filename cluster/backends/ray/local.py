@@ -82,6 +82,11 @@ class LocalRay:
         """The head's process id, which is its process group's id too."""
         return self._head_pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and its head has not ended."""
+        return self._leashed is not None and self._leashed.process.poll() is None
+
     def start(self) -> None:
         """Start the head and return at once; `wait_ready` waits. Raises TransientError when no ports are left."""
         if self._leashed is not None:
