@@ -3,8 +3,9 @@
 The tests are collected once and run twice, to learn which lines each reaches and how long it takes. Then, for each change, a forked
 process puts the changed code in place and runs the tests that reach its line, those that found most before first, until one fails.
 A change is `killed` (a test failed), `timed out` (it used many times the processor time that its tests need), `not reached` (no test
-runs its line) or has `survived`. Property tests draw few examples, the same in every run. `--budget` bounds, by their usual seconds, which
-tests a change is given: those of the file's own name and the short ones first. Compiled kernels run as plain Python here.
+runs its line) or has `survived`; Ctrl-C ends early, with what was found. Property tests draw few examples, the same in every run.
+`--budget` bounds, by their usual seconds, which tests a change is given: those of the file's own name and the short ones first.
+Compiled kernels run as plain Python here.
 
 Run: python -m tests.benchmarks.mutants --files order,tree --sample 200 --seed 1 -o json >found.json
      python -m tests.benchmarks.mutants --again found.json --budget 60
@@ -54,6 +55,8 @@ EXAMPLES, LONGEST_S = 12, 15.0
 KILLED, SURVIVED, TIMED_OUT, NOT_REACHED = OUTCOMES = ("killed", "survived", "timed out", "not reached")
 # A change may take this many times the processor time that its tests usually take, and some seconds of grace.
 PATIENCE, MEMORY_BYTES = 10, 4 << 30
+# What a process ends with that could not try a change; 1 says that a test failed.
+BROKEN = 2
 
 
 @dataclass(slots=True)
@@ -102,7 +105,11 @@ class Run:
         gc.freeze()
         changed = self.chosen()
         for at, (mutant, compiled) in enumerate(changed):
-            outcome = self.judge(mutant, compiled)
+            try:
+                outcome = self.judge(mutant, compiled)
+            except KeyboardInterrupt:
+                told(f"stopped after {at} of {len(changed)}")
+                break
             self.found.append((mutant, outcome))
             if outcome != KILLED:
                 told(f"{at + 1}/{len(changed)} {outcome}: {mutant.function} {mutant.name}")
@@ -187,7 +194,10 @@ def passes(item: pytest.Item) -> bool:
 
 
 def tried(mutant: Mutant, code: CodeType, tests: Sequence[Known], folder: Path, grace_s: int) -> tuple[str, str]:
-    """Run tests over a change in a process of its own. Returns the outcome and the test that found it, if one did."""
+    """Run tests over a change in a process of its own. Returns the outcome and the test that found it, if one did.
+
+    Raises RuntimeError where the change could not be put in place.
+    """
     told, tell = os.pipe()
     child = os.fork()
     if not child:
@@ -199,15 +209,19 @@ def tried(mutant: Mutant, code: CodeType, tests: Sequence[Known], folder: Path, 
             os.write(tell, found.encode())
             os._exit(bool(found))
         finally:
-            os._exit(2)
+            os._exit(BROKEN)
     os.close(tell)
-    with os.fdopen(told) as pipe:
-        finder = pipe.read()
+    try:
+        with os.fdopen(told) as pipe:
+            finder = pipe.read()
+    except KeyboardInterrupt:
+        os.kill(child, signal.SIGKILL)
+        raise
     _, status = os.waitpid(child, 0)
     ended = os.waitstatus_to_exitcode(status)
-    if ended < 0:
-        return TIMED_OUT, ""
-    return (KILLED if ended else SURVIVED), finder
+    if ended == BROKEN:
+        raise RuntimeError(f"{mutant.name} could not be tried")
+    return (TIMED_OUT if ended < 0 else KILLED if ended else SURVIVED), finder
 
 
 def bound(most_s: int) -> None:

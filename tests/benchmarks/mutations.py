@@ -2,8 +2,8 @@
 
 Comparisons lose or win their edge or turn round, arithmetic and `and`/`or` swap, `not` and signs fall away, numbers grow by one, truth
 values flip, `min` becomes `max` and `any` becomes `all` (and NumPy's likewise), conditions are negated, results become None, and
-statements that act by what they change are left out. Left alone are defaults, annotations, assertions and what an exception says: they
-run when a module is imported, speak to the type checker, or are read by people only.
+statements that act by what they change are left out. Left alone are defaults, annotations, assertions, `strict=` of `zip` and what an
+exception says: they run when a module is imported, speak to the type checker, tell of bugs alone, or are read by people only.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def spots(function: Function) -> Iterator[tuple[ast.AST, str, int | None, tuple[
 def _spots(
     holder: ast.AST, field: str, place: int | None, node: ast.AST, span: tuple[int, int]
 ) -> Iterator[tuple[ast.AST, str, int | None, tuple[int, int]]]:
-    if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr | ast.Import | ast.ImportFrom):
+    if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr) or (isinstance(node, ast.keyword) and node.arg == "strict"):
         return
     span = lines(node) if isinstance(node, ast.stmt) else span
     yield holder, field, place, span

@@ -94,6 +94,13 @@ def test_a_queue_that_spreads(nodes: str, jobs: list[DrawnJob], on: str, expecte
     assert decided(world(cluster("sh", nodes), jobs=jobs, queues=[queue("q", spread=True, on=on)])) == expected
 
 
+def test_a_queue_whose_seats_are_left_out_has_none_yet() -> None:
+    jobs = [job("p", queue="packed"), job("a", queue="q"), job("b", queue="q")]
+    drawn = world(cluster("sh", "8 8"), jobs=jobs, queues=[queue("packed"), queue("q", spread=True)])
+    told = replace(drawn, queues=replace(drawn.queues, seats=np.zeros((0, 0), dtype=np.int64)))
+    assert decided(told) == decided(drawn) == {"p": "sh n1", "a": "sh n2", "b": "sh n1"}
+
+
 @pytest.mark.parametrize(
     ("nodes", "sound"),
     [((0, 1), True), ((1, 0), True), ((0, 0), False), ((0, 2), False), ((2, 1), False)],

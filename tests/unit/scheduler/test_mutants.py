@@ -46,7 +46,15 @@ def test_each_kind_of_change_is_made(body: str, expected: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["'''It says 1.'''", "assert a < b", "raise ValueError(f'{a + 1} is too much')", "x: list[1] = a", "return None"]
+    "body",
+    [
+        "'''It says 1.'''",
+        "assert a < b",
+        "raise ValueError(f'{a + 1} is too much')",
+        "x: list[1] = a",
+        "return None",
+        "for a, b in zip(rows, strict=True): pass",
+    ],
 )
 def test_what_decides_nothing_is_left_alone(body: str) -> None:
     assert made(body) == []

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from scheduler.engine.order import Turns, by_name
+from scheduler.engine.order import Turns, by_name, without_limits
+from scheduler.engine.place import place
 from scheduler.engine.reasons import Reason
-from scheduler.engine.snapshot import Snapshot
+from scheduler.engine.snapshot import Running, Snapshot
 from tests.builders import DrawnCluster, DrawnJob, DrawnQueue, cluster, job, queue, world
 from tests.reordering import reordered
 
@@ -125,3 +129,40 @@ def test_a_queues_limit_holds_the_rest_back(limited: DrawnQueue, expected: str, 
 
 def test_only_grants_count_towards_the_limit() -> None:
     assert turns(world(cluster("sh", "16"), jobs=A, queues=[queue("a", limit=1)]), refuse="a1 a2") == "a1 a2 a3"
+
+
+def test_devices_that_runs_hold_go_with_their_nodes() -> None:
+    given = world(cluster("sh", "8+1,1H200"), cluster("gz", "8 8+1,1H200"))
+    running = Running(
+        ("r",), np.ones((1, 3)), np.ones(1), np.zeros(2, dtype=np.int64), np.array([0, 2]), np.array([[0, 0, 0, 1], [0, 2, 0, 0]])
+    )
+    found = by_name(replace(given, running=running)).snapshot.running
+    assert found is not None
+    assert found.node.tolist() == [2, 1]
+    assert found.device.tolist() == [[0, 2, 0, 1], [0, 1, 0, 0]]
+    assert running.device[:, 1].tolist() == [0, 2]
+
+
+def test_when_all_had_their_turn_nobody_has_another() -> None:
+    order = Turns(world(cluster("sh", "16"), jobs=[A[0], B[0]]))
+    assert [order.next() for _ in range(4)] == [0, 1, None, None]
+
+
+@pytest.mark.parametrize(("ceiling", "expected"), [("", [4, 2]), ("99", [4, 2]), ("3", [3, 2]), ("2", [2, 2])])
+def test_an_elastic_job_has_no_more_workers_than_it_wants_and_its_queue_may_hold(ceiling: str, expected: list[int]) -> None:
+    jobs = [job("elastic", workers=(2, 4), queue="q"), job("fixed", workers=2, queue="q")]
+    order = Turns(world(cluster("sh", "16"), jobs=jobs, queues=[queue("q", ceiling=ceiling)]))
+    assert [order.most(row, row) for row in (0, 1)] == expected
+
+
+def test_who_waits_after_a_plan_comes_by_what_queues_hold_then() -> None:
+    wide = [job(name, "2", workers=2, queue="a") for name in ("a1", "a2")]
+    given = world(cluster("sh", "4"), jobs=[*wide, *B[:3]], queues=[queue("a", limit=1), queue("b")])
+    plan = place(given)
+    assert [item.job for item in plan.placements] == [0]
+    # Beside four cores of `a`, three jobs of `b` come first; were nothing held, `a` would.
+    assert without_limits(given, [1, 2, 3, 4], plan.placements) == [2, 3, 4, 1]
+    # Each that had a turn counts for the next one.
+    assert without_limits(given, [1, 2, 3, 4], ()) == [1, 2, 3, 4]
+    narrow = world(cluster("sh", "16"), jobs=[*A[:2], *B[:2]])
+    assert without_limits(narrow, [0, 1, 2, 3], ()) == [0, 2, 1, 3]
