@@ -274,6 +274,11 @@ class Connection:
     def inventory(self) -> Inventory:
         return Inventory.model_validate_json(json.dumps(self._agent.call(self._number, "inventory")))
 
+    def taken(self) -> tuple[float, int]:
+        """What Ray itself counts as taken now: cores, and placement groups."""
+        cores, groups = self._agent.call(self._number, "taken")
+        return float(cores), int(groups)
+
     def node(self) -> str:
         """The name of the head's one node."""
         (node,) = patiently(self.inventory).nodes

@@ -56,6 +56,8 @@ class Backends:
                 self._make(number, **arguments)
             elif method == "start":
                 await self._backends[number].start(RunRequest.model_validate(arguments["run"]))
+            elif method == "taken":
+                result = await asyncio.to_thread(_taken)
             elif method == "resize":
                 size = GangSize.model_validate(arguments.pop("size"))
                 await self._backends[number].resize(size=size, **arguments)
@@ -75,6 +77,15 @@ class Backends:
         async for event in self._backends[number].events():
             self._say(backend=number, event=event.model_dump(mode="json"))
         self._say(backend=number, event=None)
+
+
+def _taken() -> tuple[float, int]:
+    """What Ray itself counts as taken: cores, and placement groups."""
+    import ray.util
+
+    free, everything = ray.available_resources(), ray.cluster_resources()
+    groups = [group for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
+    return everything["CPU"] - free.get("CPU", 0.0), len(groups)
 
 
 async def serve(line: socket.socket) -> None:

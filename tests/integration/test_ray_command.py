@@ -249,12 +249,13 @@ def test_a_gang_knows_its_ranks_and_where_to_meet(member: Connection, node: str)
 def test_a_gang_starts_whole_or_not_at_all(member: Connection, node: str, ray_head: SmallRay) -> None:
     run = script(node, "touch here; sleep 600", workers=3, cpu=4.0)
     member.start(run)
-    until(lambda: len(_supervisors(ray_head)) >= 2, "two of three workers have a process; there is no room for the third", WAIT_S)
+    until(lambda: len(_supervisors(ray_head)) >= 3, "all workers have a supervisor; there is room for two", WAIT_S)
     member.stop(run.run_id, "cancelled")
     end = member.end_of(run.run_id)
     assert (outcome(end), end.message) == (("cancelled", "cancelled", None), "stopped before it was started: cancelled")
     assert list(ray_head.runs.glob(f"{run.run_id}-*")) == []
     assert [event.type for event in member.events(run.run_id)] == ["starting", "finished"]
+    assert outcome(member.run(script(node, "true", cpu=8.0))) == ("succeeded", None, 0), "all that was held is free again"
 
 
 def test_a_gang_of_which_one_fails_ends_as_that_one_did(member: Connection, node: str, ray_head: SmallRay) -> None:
@@ -270,4 +271,4 @@ def test_a_gang_of_which_one_fails_ends_as_that_one_did(member: Connection, node
 
 
 def _supervisors(head: SmallRay) -> list[int]:
-    return [pid for pid, line in head.processes().items() if line.startswith("ray::Supervisor")]
+    return [pid for pid, line in head.processes().items() if line.startswith("ray::WarmSupervisor")]

@@ -1,7 +1,7 @@
 """Ray as a member of the network: a driver and actors, no Job API.
 
 SQL runs on warm workers, one statement each, a few milliseconds after it was asked for. User code runs in a process of
-its own under a supervisor that holds the run's resources in Ray. Both are detached actors in the namespace `cpn`, so a
+its own under a supervisor, warm as well, that holds the run's resources in Ray. Both are detached actors in the namespace `cpn`, so a
 run goes on without its agent; and the agent's directory keeps a journal of each run, so its successor on the same disk
 tells the whole story again. One process drives one cluster (see session.py), from a node of that cluster.
 
@@ -29,8 +29,8 @@ from cluster.backends.ray.gang_attempt import GangAttempt
 from cluster.backends.ray.gang_workers import place_of, run_of
 from cluster.backends.ray.journal import Journals
 from cluster.backends.ray.nodes import RayNode, alive, inventory
-from cluster.backends.ray.pool import PREFIX as SQL_PREFIX
-from cluster.backends.ray.pool import Member, SqlPool, worker_prefix
+from cluster.backends.ray.pool import IDLE_S, SQL_PREFIX, Member, WarmPool, make_sql_worker
+from cluster.backends.ray.seats import MOST_IDLE, WARM_PREFIX, Supervisors, make_warm_supervisor
 from cluster.backends.ray.session import Session, WorkerGoneError
 from cluster.backends.ray.sql_attempt import SqlAttempt
 from cluster.errors import ClusterError, RunRejectedError, UnreachableError
@@ -46,7 +46,8 @@ _LOST_GRACE_S = 0.0
 class RayBackend:
     """One Ray cluster (ClusterBackend). `directory` is this agent's, private and kept over restarts.
 
-    `warm_workers` SQL workers wait on each node. A worker of a run that does not live within `start_limit_s` fails the run.
+    `warm_workers` SQL workers and as many supervisors wait on each node. A worker of a run that does not live within
+    `start_limit_s` fails the run. More of them wait where more were needed in the last `idle_s`.
     A head is given `call_limit_s` for an answer.
     """
 
@@ -61,11 +62,12 @@ class RayBackend:
         start_limit_s: float = 30.0,
         call_limit_s: float = 5.0,
         forget_limit_s: float = 30.0,
+        idle_s: float = IDLE_S,
     ) -> None:
         self.cluster = cluster
         self._directory = directory
         self._start_limit_s, self._forget_limit_s = start_limit_s, forget_limit_s
-        self._warm_workers = warm_workers
+        self._warm_workers, self._idle_s = warm_workers, idle_s
         self._session = Session(address, token_file, call_limit_s=call_limit_s)
         self._attempts: dict[str, Attempt] = {}
         self._nodes: dict[str, RayNode] = {}
@@ -76,17 +78,22 @@ class RayBackend:
     async def open(self) -> None:
         """Connect, find the workers of an earlier agent, and begin to warm up SQL workers. Raises UnreachableError, AuthenticationError."""
         self._journals = Journals(self._directory)
-        self._pool = SqlPool(self._session, self._warm_workers, self._spawn)
+        warm, spawn, idle_s = self._warm_workers, self._spawn, self._idle_s
+        self._pool = WarmPool(self._session, SQL_PREFIX, make_sql_worker, warm, spawn, idle_s=idle_s)
+        self._waiting = WarmPool(self._session, WARM_PREFIX, make_warm_supervisor, warm, spawn, idle_s=idle_s, most_idle=MOST_IDLE)
+        self._crew = Supervisors(self._session, self._waiting, self._start_limit_s)
         await self._session.connect()
         self._nodes = alive(await self._session.node_entries())
-        await self._include_sql_workers()
-        self._pool.know(self._nodes.values())
+        names = await self._session.actor_names()
+        await self._include_sql_workers(names)
+        await self._include_supervisors(names)
+        self._know_nodes()
 
     async def inventory(self) -> Inventory:
         """Nodes now. Raises UnreachableError, within a few seconds of the head's death; ClusterReplacedError after its return."""
         entries = await self._session.node_entries()
         self._nodes = alive(entries)
-        self._pool.know(self._nodes.values())
+        self._know_nodes()
         import ray
 
         return inventory(entries, ray.__version__, self._session.cluster_id)
@@ -120,11 +127,12 @@ class RayBackend:
     async def adopt(self) -> tuple[AdoptedRun, ...]:
         """Runs with an actor on the cluster or a journal on this disk. Raises UnreachableError."""
         supervised: dict[str, list[str]] = defaultdict(list)
-        for name in await self._session.actor_names():
+        names = await self._session.actor_names()
+        for name in (*names, *await self._include_supervisors(names)):
             found = run_of(name)
             if found is not None:
                 supervised[found.run_id].append(name)
-        queried = await self._include_sql_workers()
+        queried = await self._include_sql_workers(names)
         run_ids = {*self._journals.run_ids(), *supervised, *queried}
         for run_id in sorted(run_ids - self._attempts.keys()):
             await self._adopt_run(run_id, supervised, queried)
@@ -170,7 +178,8 @@ class RayBackend:
         if run.kind == "sql" and run.engine == "duckdb":
             attempt = SqlAttempt(run, self._session, self._journals, self._events.put_nowait, self._nodes, self._pool, member)
         else:
-            attempt = GangAttempt(run, self._session, self._journals, self._events.put_nowait, self._nodes, self._start_limit_s)
+            emit = self._events.put_nowait
+            attempt = GangAttempt(run, self._session, self._journals, emit, self._nodes, self._crew, self._start_limit_s)
         self._attempts[run.run_id] = attempt
         return attempt
 
@@ -191,22 +200,30 @@ class RayBackend:
     async def _ask_supervisors(self, names: list[str]) -> dict[str, Any] | None:
         """The request of a run, as its lowest rank knows it. A supervisor without one is what a broken start left behind, and is ended."""
         for name in names:
-            actor = await self._session.actor(name)
-            if actor is None:
+            seat = await self._crew.find(name)
+            if seat is None:
                 continue
             with contextlib.suppress(WorkerGoneError):
-                request: dict[str, Any] | None = await self._session.ask(actor, "describe")
+                request: dict[str, Any] | None = await seat.ask("describe")
                 if request is not None:
                     return request
-                await self._session.kill(actor)
+            await seat.let_go()
         return None
 
-    async def _include_sql_workers(self) -> dict[str, tuple[dict[str, Any], Member]]:
+    def _know_nodes(self) -> None:
+        self._pool.know(self._nodes.values())
+        self._waiting.know(self._nodes.values())
+
+    async def _include_supervisors(self, names: list[str]) -> list[str]:
+        """Bring the living warm supervisors into their pool; the workers that they serve for runs that are to be adopted."""
+        return await self._crew.include(names, self._nodes.values(), self._attempts.__contains__)
+
+    async def _include_sql_workers(self, names: list[str]) -> dict[str, tuple[dict[str, Any], Member]]:
         """Bring the living SQL workers into the pool; the runs that they know, by run id."""
         runs: dict[str, tuple[dict[str, Any], Member]] = {}
-        for name in await self._session.actor_names():
-            node = next((node for node in self._nodes.values() if name.startswith(worker_prefix(node))), None)
-            if not name.startswith(SQL_PREFIX) or node is None:
+        for name in names:
+            node = self._pool.node_of(name, self._nodes.values())
+            if node is None:
                 continue
             actor = await self._session.actor(name)
             if actor is None:

@@ -12,16 +12,16 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.backends.ray.attempt import CHUNK_BYTES, STOP_MARGIN_S, Attempt, Emit, cancel, first_of
+from cluster.backends.ray.attempt import CHUNK_BYTES, NEXT_WAIT_S, STOP_MARGIN_S, Attempt, Emit, cancel, first_of
 from cluster.backends.ray.gang_resize import Resizing, membership
-from cluster.backends.ray.gang_workers import make_supervisor, supervisor_name
+from cluster.backends.ray.gang_workers import supervisor_name
 from cluster.backends.ray.journal import Journals, Sized
 from cluster.backends.ray.nodes import RayNode
+from cluster.backends.ray.seats import Seat, Supervisors
 from cluster.backends.ray.session import Session, WorkerGoneError
 from cluster.protocol import GangSize, ResultFile, RunEvent, RunRequest
 
 FAILURE_GRACE_S = 5.0
-_DISPOSE_LIMIT_S = 10.0
 
 
 def supervised(run: RunRequest) -> tuple[str, ...]:
@@ -33,12 +33,13 @@ class GangAttempt(Attempt):
     """Command or training on one or more workers, or a statement on Daft. `nodes` are those that live, by name."""
 
     def __init__(
-        self, run: RunRequest, session: Session, journals: Journals, emit: Emit, nodes: Mapping[str, RayNode], start_limit_s: float
-    ) -> None:
+        self, run: RunRequest, session: Session, journals: Journals, emit: Emit,
+        nodes: Mapping[str, RayNode], crew: Supervisors, start_limit_s: float,
+    ) -> None:  # fmt: skip
         super().__init__(run, session, journals, emit, workers=len(supervised(run)))
-        self._nodes, self._start_limit_s = nodes, start_limit_s
+        self._nodes, self._crew, self._start_limit_s = nodes, crew, start_limit_s
         self._places = supervised(run)
-        self._supervisors: dict[int, Any] = {}
+        self._supervisors: dict[int, Seat] = {}
         self._watches: dict[int, asyncio.Task[None]] = {}
         self._port = 0
         # With which change of its size each rank joined.
@@ -71,18 +72,18 @@ class GangAttempt(Attempt):
             self._watches[rank] = asyncio.create_task(self._watch(rank))
 
     async def _create(self) -> None:
-        """Make all supervisors."""
+        """A seat for every worker."""
         for rank, name in enumerate(self._places):
-            self._supervisors[rank] = await self._session.call(make_supervisor, self.run, rank, 0, self._nodes[name].node_id)
+            self._supervisors[rank] = await self._crew.seat(self.run, rank, 0, self._nodes[name])
 
     async def _find(self) -> None:
         """The supervisors that an earlier agent made; a worker without one is lost."""
         await self._sizes.sort_out(self._names)
         self._places = supervised(self.run)
         for rank in range(len(self._places)):
-            actor = await self._session.surely_actor(supervisor_name(self.run.run_id, rank, self._born[rank]))
-            if actor is not None:
-                self._supervisors[rank] = actor
+            seat = await self._crew.surely_find(supervisor_name(self.run.run_id, rank, self._born[rank]))
+            if seat is not None:
+                self._supervisors[rank] = seat
             else:
                 self._end_rank(rank, "lost", "lost", f"the cluster does not know worker {rank} of this run any more")
 
@@ -91,7 +92,7 @@ class GangAttempt(Attempt):
         yet, is over; of an adopted one the workers that do not answer are over, and the others may be running. What has
         begun is given all the time that its cluster needs to answer again."""
         begun = any(self._stream.seen(rank)["started"] for rank in range(len(self._places)))
-        answers = {rank: asyncio.ensure_future(self._session.ask(actor, "ready")) for rank, actor in self._supervisors.items()}
+        answers = {rank: asyncio.ensure_future(seat.ask("ready")) for rank, seat in self._supervisors.items()}
         limit_s = None if begun else self._start_limit_s
         ready = await first_of(asyncio.gather(*answers.values(), return_exceptions=True), self._stopping, limit_s)
         late = [rank for rank, answer in answers.items() if not answer.done() or answer.exception() is not None]
@@ -131,27 +132,27 @@ class GangAttempt(Attempt):
     async def _on_all(self, method: str, *arguments: Any) -> list[Any]:
         """The answers of all workers; None for one that is gone, whose watch reports it."""
 
-        async def one(actor: Any) -> Any:
+        async def one(seat: Seat) -> Any:
             with contextlib.suppress(WorkerGoneError):
-                return await self._session.ask(actor, method, *arguments)
+                return await seat.ask(method, *arguments)
 
-        return await asyncio.gather(*(one(actor) for actor in self._supervisors.values()))
+        return await asyncio.gather(*(one(seat) for seat in self._supervisors.values()))
 
     async def _watch(self, rank: int) -> None:
         """Take in a worker's news until its end; when it did not succeed, stop the others."""
         try:
             while not self._stream.is_over(rank):
-                self._absorb(rank, await self._next(self._supervisors[rank], rank, "next"))
+                self._absorb(rank, await self._supervisors[rank].ask("next", dict(self._stream.seen(rank)), NEXT_WAIT_S))
         except WorkerGoneError as error:
             self._end_rank(rank, "lost", "lost", f"worker {rank} on {self.run.nodes[rank]} is gone: {error}")
         if self._stream.first_end is not None:
             await self._stop_others()
 
     async def _stop_others(self) -> None:
-        others = [actor for rank, actor in self._supervisors.items() if not self._stream.is_over(rank)]
-        for actor in others:
+        others = [seat for rank, seat in self._supervisors.items() if not self._stream.is_over(rank)]
+        for seat in others:
             with contextlib.suppress(WorkerGoneError):
-                await self._session.ask(actor, "stop", "cancelled", FAILURE_GRACE_S)
+                await seat.ask("stop", "cancelled", FAILURE_GRACE_S)
 
     async def _stop_when_asked(self) -> None:
         """Carry a stop to all workers; who does not end in time has its process ended."""
@@ -161,40 +162,34 @@ class GangAttempt(Attempt):
             await asyncio.sleep(grace_s + STOP_MARGIN_S)
         finally:
             await cancel(asking)
-        for rank, actor in self._supervisors.items():
+        for rank, seat in self._supervisors.items():
             if not self._stream.is_over(rank):
                 self._end_rank(rank, outcome, outcome, f"stopped: {outcome}; its supervisor did not answer and was ended")
-                await self._session.kill(actor)
+                await seat.kill()
 
     async def _collect(self, end: dict[str, Any]) -> tuple[ResultFile, ...]:
         async def read(name: str, offset: int, length: int) -> bytes:
             if 0 not in self._supervisors:
                 raise WorkerGoneError(f"the worker on {self.run.nodes[0]} is gone, and the result with it")
-            chunk: bytes = await self._session.ask(self._supervisors[0], "read_output", name, offset, min(length, CHUNK_BYTES))
+            chunk: bytes = await self._supervisors[0].ask("read_output", name, offset, min(length, CHUNK_BYTES))
             return chunk
 
         return await self._fetch_files(end["files"], read, {})
 
     async def _release(self) -> None:
         """The end is on this agent's disk, so the supervisors go, and Ray has their resources back."""
-        for actor in (*self._supervisors.values(), *self._sizes.joining.values()):
-            await self._let_go(actor)
+        for seat in (*self._supervisors.values(), *self._sizes.joining.values()):
+            await seat.let_go()
         self._supervisors.clear()
         self._sizes.joining.clear()
-
-    async def _let_go(self, actor: Any) -> None:
-        with contextlib.suppress(WorkerGoneError, TimeoutError):
-            async with asyncio.timeout(_DISPOSE_LIMIT_S):
-                await self._session.ask(actor, "dispose")
-        await self._session.kill(actor)
 
     async def discard(self) -> None:
         """Supervisors were released with the end; those that an ended agent left behind go now."""
         names = {supervisor_name(self.run.run_id, rank, self._born[rank]) for rank in range(len(supervised(self.run)))}
         for name in sorted(names | set(self._names) | self._sizes.names()):
-            actor = await self._session.actor(name)
-            if actor is not None:
-                await self._let_go(actor)
+            seat = await self._crew.find(name)
+            if seat is not None:
+                await seat.let_go()
         await self._release()
 
     def resize(self, size: GangSize, grace_s: float) -> None:

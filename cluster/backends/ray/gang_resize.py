@@ -15,9 +15,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cluster.backends.ray.attempt import STOP_MARGIN_S, cancel
-from cluster.backends.ray.gang_workers import make_supervisor, run_of, supervisor_name
+from cluster.backends.ray.gang_workers import run_of, supervisor_name
 from cluster.backends.ray.journal import Sized
 from cluster.backends.ray.outbox import nothing_seen
+from cluster.backends.ray.seats import Seat
 from cluster.backends.ray.session import WorkerGoneError
 from cluster.errors import ClusterError
 from cluster.protocol import GangSize, RunRequest, RunResized
@@ -45,7 +46,7 @@ class Resizing:
         self._grace_s = USUAL_GRACE_S
         self._asked = asyncio.Event()
         self.started = asyncio.Event()
-        self.joining: dict[int, Any] = {}
+        self.joining: dict[int, Seat] = {}
 
     def ask(self, size: GangSize, grace_s: float) -> None:
         """Note an order. An older one changes nothing; one that is carried out already is answered again."""
@@ -82,9 +83,9 @@ class Resizing:
         for name, worker in found:
             if born.get(worker.rank) != worker.generation and name not in self.names():
                 with contextlib.suppress(ClusterError):
-                    actor = await self._gang._session.actor(name)
-                    if actor is not None:
-                        await self._gang._let_go(actor)
+                    seat = await self._gang._crew.find(name)
+                    if seat is not None:
+                        await seat.let_go()
 
     async def work(self) -> None:
         """Carry out what is asked for, as soon as the run has started."""
@@ -123,8 +124,7 @@ class Resizing:
         try:
             async with asyncio.timeout(gang._start_limit_s):
                 for rank in range(before, len(size.nodes)):
-                    node_id = gang._nodes[size.nodes[rank]].node_id
-                    self.joining[rank] = await gang._session.call(make_supervisor, wanted, rank, size.generation, node_id)
+                    self.joining[rank] = await gang._crew.seat(wanted, rank, size.generation, gang._nodes[size.nodes[rank]])
                 await self._ask_joining("ready")
             prepared = await self._ask_joining("prepare", wanted.model_dump(mode="json"))
             if not all(prepared):
@@ -152,7 +152,7 @@ class Resizing:
             gang._stream.dismiss(len(gang.run.nodes))
             return "the order names other nodes for the workers that it has"
         await gang._on_all("update", membership(size))
-        leaving = {rank: actor for rank, actor in gang._supervisors.items() if rank >= after}
+        leaving = {rank: seat for rank, seat in gang._supervisors.items() if rank >= after}
         watches = [gang._watches[rank] for rank in leaving]
         asking = asyncio.ensure_future(self._ask_each(list(leaving.values()), "stop", "preempted", self._grace_s))
         try:
@@ -160,10 +160,10 @@ class Resizing:
                 await asyncio.wait(watches, timeout=self._grace_s + STOP_MARGIN_S)
         finally:
             await cancel(asking)
-        for rank, actor in leaving.items():
+        for rank, seat in leaving.items():
             gang._end_rank(rank, "preempted", "preempted", "ended because the run shrinks; its supervisor did not answer")
             await cancel(gang._watches.pop(rank))
-            await gang._let_go(actor)
+            await seat.let_go()
             del gang._supervisors[rank]
         self._reach(size, "")
         return ""
@@ -172,9 +172,9 @@ class Resizing:
         # By name, for one may have been made after nobody waited for it any more.
         for name in sorted(self.names()):
             with contextlib.suppress(ClusterError):
-                actor = await self._gang._session.actor(name)
-                if actor is not None:
-                    await self._gang._let_go(actor)
+                seat = await self._gang._crew.find(name)
+                if seat is not None:
+                    await seat.let_go()
         self.joining.clear()
         run = self._gang.run
         self._reach(GangSize(generation=size.generation, nodes=run.nodes, accelerator_devices=run.accelerator_devices), message)
@@ -201,18 +201,18 @@ class Resizing:
     async def _why_not(self, prepared: list[bool]) -> str:
         """What the first of the joining workers that could not prepare says."""
         rank = list(self.joining)[prepared.index(False)]
-        batch = await self._gang._session.ask(self.joining[rank], "next", dict(nothing_seen()), 0.0)
+        batch = await self.joining[rank].ask("next", dict(nothing_seen()), 0.0)
         return f"worker {rank} could not prepare: {batch.get('finished', {}).get('message') or 'it was stopped'}"
 
     async def _ask_joining(self, method: str, *arguments: Any) -> list[Any]:
         """The answers of all joining workers. Raises WorkerGoneError."""
-        return list(await asyncio.gather(*(self._gang._session.ask(actor, method, *arguments) for actor in self.joining.values())))
+        return list(await asyncio.gather(*(seat.ask(method, *arguments) for seat in self.joining.values())))
 
-    async def _ask_each(self, actors: list[Any], method: str, *arguments: Any) -> None:
+    async def _ask_each(self, seats: list[Seat], method: str, *arguments: Any) -> None:
         """Ask some workers; of one that is gone its watch tells."""
 
-        async def one(actor: Any) -> None:
+        async def one(seat: Seat) -> None:
             with contextlib.suppress(WorkerGoneError):
-                await self._gang._session.ask(actor, method, *arguments)
+                await seat.ask(method, *arguments)
 
-        await asyncio.gather(*(one(actor) for actor in actors))
+        await asyncio.gather(*(one(seat) for seat in seats))

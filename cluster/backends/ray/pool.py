@@ -1,7 +1,8 @@
-"""Warm SQL workers: on each node a few that wait, more on demand, surplus ended when it stays idle.
+"""Warm workers: on each node a few that wait, more on demand, surplus ended when it stays idle.
 
-A worker holds no resources in Ray, for cpn books what a statement needs; it is pinned to its node. Its name carries the node's id
-(`cpn-sql-NODE-RANDOM`), so the workers of an earlier agent are found again and taken over.
+There are two crews: workers for SQL, and supervisors of user code (`seats.py`). They hold no resources in Ray while they wait and are
+pinned to their node. A name carries the node's id (`cpn-sql-NODE-RANDOM`), so the workers of an earlier agent are found again and
+taken over.
 """
 
 from __future__ import annotations
@@ -17,14 +18,9 @@ from cluster.backends.ray.nodes import RayNode
 from cluster.backends.ray.session import NAMESPACE, Session, WorkerGoneError
 from cluster.errors import ClusterError
 
-PREFIX = "cpn-sql-"
+SQL_PREFIX = "cpn-sql-"
 IDLE_S = 60.0
 _CREATE_LIMIT_S = 30.0
-
-
-def worker_prefix(node: RayNode) -> str:
-    """How the names of all SQL workers on a node begin."""
-    return f"{PREFIX}{node.node_id[:12]}-"
 
 
 @dataclass(eq=False)
@@ -47,12 +43,24 @@ class _Crew:
     starting: int = 0
 
 
-class SqlPool:
-    """All warm workers of a cluster. One event loop."""
+class WarmPool:
+    """All warm workers of one kind on a cluster. One event loop.
 
-    def __init__(self, session: Session, warm: int, spawn: Callable[[Awaitable[None]], None], idle_s: float = IDLE_S) -> None:
-        self._session, self._warm, self._spawn, self._idle_s = session, warm, spawn, idle_s
+    `make` creates one by name and node id and blocks. `warm` wait on each node always; at most `most_idle` wait there at once, and those
+    beyond `warm` no longer than `idle_s`: what was needed at once of late is kept for as long.
+    """
+
+    def __init__(
+        self, session: Session, prefix: str, make: Callable[[str, str], Any], warm: int, spawn: Callable[[Awaitable[None]], None], *,
+        idle_s: float = IDLE_S, most_idle: int | None = None,
+    ) -> None:  # fmt: skip
+        self._session, self._prefix, self._make, self._warm, self._spawn = session, prefix, make, warm, spawn
+        self._idle_s, self._most_idle = idle_s, most_idle
         self._crews: dict[str, _Crew] = {}
+
+    def node_of(self, name: str, nodes: Iterable[RayNode]) -> RayNode | None:
+        """The node of a worker of this kind by its name; None for another's name, or when the node is not among these."""
+        return next((node for node in nodes if name.startswith(self._prefix_on(node))), None)
 
     def know(self, nodes: Iterable[RayNode]) -> None:
         """The nodes that live now; new ones get their warm workers in the background."""
@@ -80,11 +88,23 @@ class SqlPool:
         loop = asyncio.get_running_loop()
         member.runs, member.idle_since = member.runs - 1, loop.time()
         loop.call_later(self._idle_s, self._trim, member)
+        crew = self._crews.get(member.node_id)
+        if (
+            crew is not None
+            and self._most_idle is not None
+            and sum(not one.runs for one in crew.members) > max(self._most_idle, self._warm)
+        ):
+            self._drop(member)
+            self._spawn(self._session.kill(member.actor))
 
     async def discard(self, member: Member) -> None:
         """End a worker that is dead or cannot be interrupted, and see that the node has its warm ones."""
-        self._drop(member)
+        self.leave(member)
         await self._session.kill(member.actor)
+
+    def leave(self, member: Member) -> None:
+        """Leave a worker to another agent that has taken it, and see that the node has its warm ones."""
+        self._drop(member)
         self._top_up(member.node_id)
 
     def include(self, name: str, node: RayNode, actor: Any) -> Member:
@@ -92,8 +112,10 @@ class SqlPool:
         crew = self._crews.setdefault(node.node_id, _Crew(node))
         known = next((member for member in crew.members if member.name == name), None)
         if known is None:
-            known = Member(name, node.node_id, actor)
+            loop = asyncio.get_running_loop()
+            known = Member(name, node.node_id, actor, idle_since=loop.time())
             crew.members.append(known)
+            loop.call_later(self._idle_s, self._trim, known)
         return known
 
     def hold(self, member: Member) -> None:
@@ -117,14 +139,14 @@ class SqlPool:
             crew.starting -= 1
 
     async def _create(self, node: RayNode) -> Member:
-        name = f"{worker_prefix(node)}{uuid.uuid4().hex[:12]}"
-        actor = await self._session.call(_make, name, node.node_id)
+        name = f"{self._prefix_on(node)}{uuid.uuid4().hex[:12]}"
+        actor = await self._session.call(self._make, name, node.node_id)
         try:
             async with asyncio.timeout(_CREATE_LIMIT_S):
                 await self._session.ask(actor, "warm")
         except TimeoutError:
             await self._session.kill(actor)
-            raise WorkerGoneError(f"no SQL worker could be started on the node within {_CREATE_LIMIT_S:g} s") from None
+            raise WorkerGoneError(f"no worker process could be started on the node within {_CREATE_LIMIT_S:g} s") from None
         return Member(name, node.node_id, actor, idle_since=asyncio.get_running_loop().time())
 
     def _trim(self, member: Member) -> None:
@@ -136,13 +158,18 @@ class SqlPool:
             self._drop(member)
             self._spawn(self._session.kill(member.actor))
 
+    def _prefix_on(self, node: RayNode) -> str:
+        """How the names of all workers of this kind on a node begin."""
+        return f"{self._prefix}{node.node_id[:12]}-"
+
     def _drop(self, member: Member) -> None:
         crew = self._crews.get(member.node_id)
         if crew is not None and member in crew.members:
             crew.members.remove(member)
 
 
-def _make(name: str, node_id: str) -> Any:
+def make_sql_worker(name: str, node_id: str) -> Any:
+    """Create a worker for SQL. Blocks."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

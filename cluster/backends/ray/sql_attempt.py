@@ -11,7 +11,7 @@ from cluster.backends.ray.attempt import STOP_MARGIN_S, Attempt, Emit, cancel, f
 from cluster.backends.ray.journal import Journals
 from cluster.backends.ray.nodes import RayNode
 from cluster.backends.ray.outbox import Batch
-from cluster.backends.ray.pool import Member, SqlPool
+from cluster.backends.ray.pool import Member, WarmPool
 from cluster.backends.ray.session import Session, WorkerGoneError
 from cluster.errors import ClusterError
 from cluster.protocol import ResultFile, RunRequest
@@ -25,7 +25,7 @@ class SqlAttempt(Attempt):
 
     def __init__(
         self, run: RunRequest, session: Session, journals: Journals, emit: Emit,
-        nodes: Mapping[str, RayNode], pool: SqlPool, member: Member | None = None,
+        nodes: Mapping[str, RayNode], pool: WarmPool, member: Member | None = None,
     ) -> None:  # fmt: skip
         super().__init__(run, session, journals, emit, workers=1)
         self._nodes, self._pool, self._member = nodes, pool, member

@@ -48,6 +48,8 @@ class Supervisor:
         self._accepted_at = 0.0
         self._transferred = 0
         self._port = 0
+        self._filling: asyncio.Task[int] | None = None
+        self._broken = False
 
     async def ready(self) -> int:
         """The actor lives; a port that was free on this node, always the same, for the gang's rendezvous."""
@@ -101,14 +103,23 @@ class Supervisor:
         assert self._workspace is not None
         return read_chunk(self._workspace.output, name, offset, length)
 
-    async def dispose(self) -> None:
-        """End what still runs and remove all files. The actor is of no use afterwards."""
+    async def dispose(self) -> bool:
+        """End what still runs and remove all files. False when something of the run is left in this process."""
+        self._stop = self._stop or ("lost", 0.0)
+        self._stopping.set()
         if self._leashed is not None:
             self._leashed.close()
-        if self._execution is not None:
-            await asyncio.wait([self._execution], timeout=LEASH_GRACE_S + _DRAIN_S)
+        steps = [step for step in (self._preparation, self._execution) if step is not None]
+        if steps:
+            await asyncio.wait(steps, timeout=LEASH_GRACE_S + _DRAIN_S)
         if self._workspace is not None:
             await asyncio.to_thread(shutil.rmtree, self._workspace.root, ignore_errors=True)
+        over = all(step.done() for step in steps)
+        if over and self._outbox.log is not None:
+            self._outbox.log.close()
+            self._outbox.log = None
+        # A thread that still copies inputs cannot be ended, but with its process.
+        return over and not self._broken and (self._filling is None or self._filling.done())
 
     async def _prepare(self, run: dict[str, Any]) -> None:
         try:
@@ -116,7 +127,7 @@ class Supervisor:
             again = f".{run['generation']}" if run["generation"] else ""
             self._workspace = Workspace.create(f"{run['run_id']}-{self._rank}{again}")
             self._outbox.log = CappedLog(self._workspace.log)
-            filling = asyncio.create_task(asyncio.to_thread(self._workspace.fill, run))
+            filling = self._filling = asyncio.create_task(asyncio.to_thread(self._workspace.fill, run))
             stopping = asyncio.create_task(self._stopping.wait())
             await asyncio.wait([filling, stopping], timeout=run["max_runtime_s"], return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
@@ -132,6 +143,7 @@ class Supervisor:
         try:
             await self._supervise(master)
         except Exception as error:  # whatever breaks here, the run must end
+            self._broken = True
             self._end("failed", "infrastructure", f"the supervisor failed: {describe(error)}")
 
     async def _supervise(self, master: tuple[str, int] | None) -> None:

@@ -1,0 +1,54 @@
+"""Ray's part in tests without Ray: actors are objects of this process, and a session calls their methods."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from cluster.backends.ray.nodes import RayNode
+from cluster.backends.ray.session import Session, WorkerGoneError
+
+NODE = RayNode("1234567890abcdef", "10.0.0.2")
+
+
+class NearSession(Session):
+    """Actors by name. One that was killed is gone; one in `silent` never answers."""
+
+    def __init__(self) -> None:
+        super().__init__("10.0.0.1:1", None)
+        self.actors: dict[str, Any] = {}
+        self.silent: set[str] = set()
+        self.killed: list[str] = []
+
+    async def call(self, function: Callable[..., Any], *arguments: Any, limit_s: float | None = None) -> Any:  # noqa: ARG002
+        return function(*arguments)
+
+    async def ask(self, actor: Any, method: str, *arguments: Any) -> Any:
+        name = self.name_of(actor)
+        if name in self.silent:
+            await asyncio.Event().wait()
+        if name not in self.actors:
+            raise WorkerGoneError("it is dead")
+        return await getattr(actor, method)(*arguments)
+
+    async def kill(self, actor: Any) -> None:
+        name = self.name_of(actor)
+        if self.actors.pop(name, None) is not None:
+            self.killed.append(name)
+
+    async def actor(self, name: str) -> Any | None:
+        return self.actors.get(name)
+
+    async def surely_actor(self, name: str) -> Any | None:
+        return self.actors.get(name)
+
+    async def check(self) -> None:
+        return
+
+    def name_of(self, actor: Any) -> str:
+        return str(actor.name)
+
+    def die(self, name: str) -> None:
+        """End an actor without anybody's doing."""
+        del self.actors[name]
