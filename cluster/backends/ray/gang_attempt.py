@@ -19,6 +19,7 @@ from cluster.backends.ray.journal import Journals, Sized
 from cluster.backends.ray.nodes import RayNode
 from cluster.backends.ray.seats import Seat, Supervisors
 from cluster.backends.ray.session import Session, WorkerGoneError
+from cluster.errors import UnreachableError
 from cluster.protocol import GangSize, ResultFile, RunEvent, RunRequest
 
 FAILURE_GRACE_S = 5.0
@@ -188,8 +189,8 @@ class GangAttempt(Attempt):
         names = {supervisor_name(self.run.run_id, rank, self._born[rank]) for rank in range(len(supervised(self.run)))}
         for name in sorted(names | set(self._names) | self._sizes.names()):
             seat = await self._crew.find(name)
-            if seat is not None:
-                await seat.let_go()
+            if seat is not None and not await seat.let_go():
+                raise UnreachableError(f"the supervisor of {name} cannot be ended now")
         await self._release()
 
     def resize(self, size: GangSize, grace_s: float) -> None:

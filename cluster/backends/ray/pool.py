@@ -95,12 +95,13 @@ class WarmPool:
             and sum(not one.runs for one in crew.members) > max(self._most_idle, self._warm)
         ):
             self._drop(member)
-            self._spawn(self._session.kill(member.actor))
+            self._spawn(self._end(member))
 
-    async def discard(self, member: Member) -> None:
-        """End a worker that is dead or cannot be interrupted, and see that the node has its warm ones."""
+    async def discard(self, member: Member) -> bool:
+        """End a worker that is dead or cannot be interrupted, and see that the node has its warm ones. False when the
+        cluster does not answer, so that it may live on."""
         self.leave(member)
-        await self._session.kill(member.actor)
+        return await self._session.kill(member.actor)
 
     def leave(self, member: Member) -> None:
         """Leave a worker to another agent that has taken it, and see that the node has its warm ones."""
@@ -156,7 +157,10 @@ class WarmPool:
             return
         if asyncio.get_running_loop().time() - member.idle_since >= self._idle_s - 0.001:
             self._drop(member)
-            self._spawn(self._session.kill(member.actor))
+            self._spawn(self._end(member))
+
+    async def _end(self, member: Member) -> None:
+        await self._session.kill(member.actor)
 
     def _prefix_on(self, node: RayNode) -> str:
         """How the names of all workers of this kind on a node begin."""

@@ -34,8 +34,8 @@ class Seat(ABC):
         """Call a method of its supervisor until it answers; `ready` first. Raises WorkerGoneError."""
 
     @abstractmethod
-    async def let_go(self) -> None:
-        """End what is left of the worker, and give its resources back."""
+    async def let_go(self) -> bool:
+        """End what is left of the worker, and give its resources back. False when the cluster does not answer: then, again."""
 
     @abstractmethod
     async def kill(self) -> None:
@@ -51,11 +51,11 @@ class OwnSeat(Seat):
     async def ask(self, method: str, *arguments: Any) -> Any:
         return await self._session.ask(self._actor, method, *arguments)
 
-    async def let_go(self) -> None:
+    async def let_go(self) -> bool:
         with contextlib.suppress(WorkerGoneError, TimeoutError):
             async with asyncio.timeout(_DISPOSE_LIMIT_S):
                 await self._session.ask(self._actor, "dispose")
-        await self.kill()
+        return await self._session.kill(self._actor)
 
     async def kill(self) -> None:
         await self._session.kill(self._actor)
@@ -89,20 +89,22 @@ class WarmSeat(Seat):
             raise WorkerGoneError(f"its supervisor serves {self._name} no more")
         return answer[0]
 
-    async def let_go(self) -> None:
-        self._left(self._name)
-        member, self._member = self._member, None
+    async def let_go(self) -> bool:
         if self._finding is not None:
             # It was asked for and nobody waits for it any more: it waits for another.
             self._finding.add_done_callback(self._give_back)
             self._finding = None
-        if member is None:
-            return
-        # One of which it is not known whether it serves the worker cannot be told to stop serving it.
-        if self._seated and await self._leave(member):
-            self._pool.give_back(member)
-        else:
-            await self._pool.discard(member)
+        member = self._member
+        if member is not None:
+            # One of which it is not known whether it serves the worker cannot be told to stop serving it.
+            if self._seated and await self._leave(member):
+                self._pool.give_back(member)
+            elif not await self._pool.discard(member):
+                self._seated = False
+                return False
+        self._member = None
+        self._left(self._name)
+        return True
 
     async def kill(self) -> None:
         if self._member is not None:

@@ -113,10 +113,13 @@ class Session:
             await _pause(tries)
             tries += 1
 
-    async def kill(self, actor: Any) -> None:
-        """End an actor's process, if it still has one and the cluster answers."""
-        with contextlib.suppress(UnreachableError):
+    async def kill(self, actor: Any) -> bool:
+        """End an actor's process, if it still has one. False when the cluster does not answer."""
+        try:
             await self.call(_kill, actor)
+        except UnreachableError:
+            return False
+        return True
 
     async def actor(self, name: str) -> Any | None:
         """The named actor of ours, or None when there is none. Raises UnreachableError."""

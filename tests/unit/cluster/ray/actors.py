@@ -13,13 +13,14 @@ NODE = RayNode("1234567890abcdef", "10.0.0.2")
 
 
 class NearSession(Session):
-    """Actors by name. One that was killed is gone; one in `silent` never answers."""
+    """Actors by name. One that was killed is gone; one in `silent` never answers; `away`: the head does not."""
 
     def __init__(self) -> None:
         super().__init__("10.0.0.1:1", None)
         self.actors: dict[str, Any] = {}
         self.silent: set[str] = set()
         self.killed: list[str] = []
+        self.away = False
 
     async def call(self, function: Callable[..., Any], *arguments: Any, limit_s: float | None = None) -> Any:  # noqa: ARG002
         return function(*arguments)
@@ -32,10 +33,11 @@ class NearSession(Session):
             raise WorkerGoneError("it is dead")
         return await getattr(actor, method)(*arguments)
 
-    async def kill(self, actor: Any) -> None:
+    async def kill(self, actor: Any) -> bool:
         name = self.name_of(actor)
-        if self.actors.pop(name, None) is not None:
+        if not self.away and self.actors.pop(name, None) is not None:
             self.killed.append(name)
+        return not self.away
 
     async def actor(self, name: str) -> Any | None:
         return self.actors.get(name)

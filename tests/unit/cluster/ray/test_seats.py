@@ -170,6 +170,22 @@ def test_one_of_which_nobody_knows_whether_it_serves_is_ended() -> None:
     run(scenario)
 
 
+def test_one_that_could_not_be_ended_because_the_head_is_away_is_known_until_it_is() -> None:
+    async def scenario() -> None:
+        place = Place()
+        seat = await place.crew.seat(RUN, 0, 0, NODE)
+        await seat.ask("ready")
+        (actor,) = place.actors
+        actor.fit, place.session.away = False, True
+        assert not await seat.let_go()
+        assert await place.crew.find(WORKER) is seat
+        place.session.away = False
+        assert await seat.let_go()
+        assert (place.actors, await place.crew.find(WORKER)) == ([], None)
+
+    run(scenario)
+
+
 def test_the_next_agent_finds_whom_they_serve_and_what_waits() -> None:
     async def scenario() -> None:
         first = Place()
