@@ -40,7 +40,6 @@ class WarmSupervisor:
     async def warm(self) -> None:
         """Load what a run needs."""
         await asyncio.to_thread(_load)
-        self._usual_bytes = self._usual_bytes or _resident_bytes()
 
     async def worker(self) -> str:
         """Whom it serves, by name; empty while it waits."""
@@ -50,6 +49,7 @@ class WarmSupervisor:
         """Serve a worker, and hold its resources. Empty when that is done, BUSY for another's, else why it cannot be done."""
         if not self._worker:
             self._worker = worker
+            self._usual_bytes = self._usual_bytes or _resident_bytes()
             self._inner = Supervisor(rank)
             self._taking = asyncio.create_task(self._hold(bundle, limit_s))
         return await self.seated(worker)
