@@ -13,11 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scheduler.affordable import finds_paid_hour, with_hours_told, with_why_not
 from scheduler.arrays import ring_after, store_array
 from scheduler.assess import Assessment, from_refusal
 from scheduler.bells import CYCLE, Bells, job_bell
 from scheduler.dispatch import order_stop
-from scheduler.engine.reasons import POLICY
+from scheduler.engine.reasons import POLICY, Reason
 from scheduler.errors import ConflictError, InvalidError, Problem, RefusedError
 from scheduler.freeze import Market, judge_at, read_market
 from scheduler.holds import open_predecessors
@@ -54,11 +55,11 @@ class Admitted:
     new: bool
 
 
-def examine(conn: Connection, spec: JobSpec, now: float) -> Assessments:
+def examine(conn: Connection, spec: JobSpec, now: float, *, may_wait: bool = True) -> Assessments:
     """Everything that can be said against a job before it waits. Raises InvalidError, RefusedError.
 
     Returns the assessment at every cluster, for a quote; needs no transaction with the later insert, because
-    every cycle judges the rights again.
+    every cycle judges the rights again. With `may_wait` flexible jobs wait for an hour that their budget pays for.
     """
     market = validate(conn, spec, now)
     everywhere = place_independent(spec, [(item.product, item.licences) for item in market.inputs(spec)], now=now)
@@ -66,8 +67,19 @@ def examine(conn: Connection, spec: JobSpec, now: float) -> Assessments:
         raise RefusedError(
             tuple(Problem("", item.reason.label, f"{item.message}; {item.remedy}") for item in map(from_refusal, everywhere))
         )
-    assessments = tuple(item for way in judge_at(spec, market, fleet.list_clusters(conn), now) for item in way.assessments)
+    clusters = fleet.list_clusters(conn)
+    ways = judge_at(spec, market, clusters, now)
+    assessments = tuple(item for way in ways for item in way.assessments)
     if assessments and all(item.reason in POLICY for item in assessments):
+        if spec.flexible is not None and any(item.reason is Reason.OVER_BUDGET for item in assessments):
+            strict = any(queue.order == "strict" for queue in fleet.list_queues(conn) if queue.name == spec.queue)
+            if strict or not may_wait:
+                why = "in a strict queue nobody waits for another hour" if strict else "this server lets nobody wait for another hour"
+                assessments = with_why_not(assessments, why)
+            elif finds_paid_hour(spec, ways, clusters, now):
+                return assessments
+            else:
+                assessments = with_hours_told(spec, ways, clusters, now)
         raise RefusedError(tuple(_refusal(item) for item in assessments))
     return assessments
 

@@ -15,7 +15,7 @@ from scheduler.engine.lengths import Parts
 from scheduler.engine.place import place
 from scheduler.engine.plan import Plan, Unplaced, Verdict
 from scheduler.engine.position import Before, Precedent, precedent
-from scheduler.engine.reasons import LATER
+from scheduler.engine.reasons import Reason
 from scheduler.engine.verdicts import verdicts
 from scheduler.errors import NotFoundError
 from scheduler.flexible import with_later
@@ -135,8 +135,8 @@ def _standing(outlook: Outlook, row: int, *, seen: bool) -> tuple[Unplaced | Non
 
 
 def _of_its_own_will(unplaced: Unplaced | None) -> bool:
-    """Whether a job waits because it wants to, for a cheaper or cleaner hour."""
-    return unplaced is not None and unplaced.blocker in LATER
+    """Whether a job waits because it wants to, for a cheaper or cleaner hour, though it could start."""
+    return unplaced is not None and unplaced.blocker in (Reason.CHEAPER_LATER, Reason.CLEANER_LATER)
 
 
 def _cut_off(outlook: Outlook, before: list[int], counts: Mapping[str, int], own: str) -> bool:

@@ -7,9 +7,12 @@ hours, and what is charged once; what it emits is its energy at the intensity of
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,7 +20,8 @@ from cluster import carbon
 from scheduler.engine.reasons import Reason
 from scheduler.engine.snapshot import Floats, Later
 from scheduler.freeze import Candidate, Frozen
-from workloads.catalogue.pricing import Quote
+from scheduler.store.records import ClusterRecord
+from workloads.catalogue.pricing import Quote, total_at
 from workloads.catalogue.tariffs import LONGEST_S, weigh
 from workloads.hours import WEEK_S, Week
 from workloads.spec import JobSpec
@@ -27,6 +31,10 @@ MARGIN_PART, LEAST_MARGIN_S = 0.05, 300.0
 # Nobody waits for longer. Tariffs repeat from week to week, so it would save nothing more, but for a change of the clocks.
 HORIZON_S = WEEK_S + 86_400.0
 NEVER = -np.inf
+# Times within a budget that are shorter than this might be missed.
+LEAST_STRETCH_S = 10.0
+Stretches: TypeAlias = tuple[tuple[float, float], ...]
+ALWAYS: Stretches = ((0.0, np.inf),)
 
 
 def margin_s(spec: JobSpec) -> float:
@@ -38,7 +46,7 @@ def with_later(frozen: Frozen, most: int) -> Frozen:
     """The same frozen world with what flexible jobs cost at other times, of which at most so many may wait for one."""
     if most <= 0 or not any(candidate.spec.flexible for candidate in frozen.candidates):
         return frozen
-    courses = Courses(frozen)
+    courses = Courses.of(frozen)
     known: dict[tuple[int, float | None, str], tuple[Later, ...]] = {}
     found = list[Later]()
     for candidate in frozen.candidates:
@@ -66,24 +74,33 @@ class Course:
 
 
 class Courses:
-    """Of the jobs of a frozen world what they cost and emit by when they are placed at a cluster; `choice` is the way to run one."""
+    """What jobs cost and emit by when they are placed at a cluster, a row of `clusters`; `choice` is the way to run one.
 
-    def __init__(self, frozen: Frozen) -> None:
-        self._frozen, self._clocks = frozen, dict[tuple[Week[Any], float], _Clock]()
+    `now` is when they were judged, in seconds since the epoch, and `waits_s` the usual wait for a start at each cluster.
+    """
+
+    def __init__(self, now: float, clusters: Sequence[ClusterRecord], waits_s: Sequence[float]) -> None:
+        self._now, self._clusters, self._waits_s = now, clusters, waits_s
+        self._clocks = dict[tuple[Week[Any], float], _Clock]()
+
+    @classmethod
+    def of(cls, frozen: Frozen) -> Courses:
+        """Those of the jobs of a frozen world."""
+        return cls(frozen.world.now, frozen.world.clusters, frozen.snapshot.clusters.wait_s.tolist())
 
     def latest_s(self, candidate: Candidate, cluster: int, choice: int = 0) -> float:
         """When the job has to be placed there at the latest, in seconds from now; -inf where it may not go."""
         assessment, deadline = candidate.ways[choice].assessments[cluster], candidate.spec.deadline_s()
-        if assessment.reason is not Reason.FITS or assessment.quote is None or deadline is None:
+        if assessment.reason not in (Reason.FITS, Reason.OVER_BUDGET) or assessment.quote is None or deadline is None:
             return NEVER
         needs = candidate.spec.max_runtime + assessment.transfer_s + margin_s(candidate.spec)
-        latest = deadline - self._frozen.world.now - needs - float(self._frozen.snapshot.clusters.wait_s[cluster])
+        latest = deadline - self._now - needs - self._waits_s[cluster]
         return min(latest, HORIZON_S)
 
     def price(self, candidate: Candidate, cluster: int, choice: int = 0) -> Course:
         """What it costs, as clusters are compared by, until its latest start; nothing where it has no quote."""
         assessment, spec = candidate.ways[choice].assessments[cluster], candidate.spec
-        quote, tariffs = assessment.quote, self._frozen.world.clusters[cluster].spec.prices.tariffs
+        quote, tariffs = assessment.quote, self._clusters[cluster].spec.prices.tariffs
         if quote is None:
             return Course((0.0,), (0.0,))
         total = assessment.cost
@@ -95,13 +112,13 @@ class Courses:
         # As prices are compared everywhere, the hours of a slower model count for as much longer. A quote counts from the whole second
         # and rounds its amounts; what is made of them does not, or a cheaper hour would seem to cost a little more than it will.
         longer = hourly / (float(quote.total.amount) - once)
-        begin_s = self._frozen.world.now + assessment.transfer_s
+        begin_s = self._now + assessment.transfer_s
         a_second = longer * _hourly(quote) / float(weigh(tariffs, begin_s, Decimal(repr(length_s))).seconds)
         return Course(tuple(times.tolist()), tuple((once + a_second * weighed).tolist()))
 
     def grams(self, candidate: Candidate, cluster: int, choice: int = 0) -> Course | None:
         """Grams of CO2 that it is estimated to emit, until its latest start; None where a part of them is unknown."""
-        way, declared = candidate.ways[choice], self._frozen.world.clusters[cluster].spec.carbon
+        way, declared = candidate.ways[choice], self._clusters[cluster].spec.carbon
         now_g, seconds = way.assessments[cluster].carbon_g, candidate.spec.max_runtime
         energy = None if declared is None else declared.kilowatt_hours(way.resources, way.model, seconds)
         if now_g is None or declared is None or energy is None:
@@ -112,12 +129,41 @@ class Courses:
         times, weighed = found
         return Course(tuple(times.tolist()), tuple((energy * way.slowdown / length_s * weighed).tolist()))
 
+    def within(self, candidate: Candidate, cluster: int, choice: int = 0) -> Stretches:
+        """The times, from and until when in seconds from now, at which its budget pays for a start there, until its latest start."""
+        assessment, budget = candidate.ways[choice].assessments[cluster], candidate.spec.budget
+        paid = ALWAYS if assessment.reason is Reason.FITS else ()
+        found = self.totals(candidate, cluster, choice)
+        if budget is None or len(found) < 2:
+            return paid
+        begin_s = self._now + assessment.transfer_s
+        return tuple(_paid(found, budget.amount, begin_s))
+
+    def totals(self, candidate: Candidate, cluster: int, choice: int = 0) -> list[tuple[float, Decimal]]:
+        """What it would be quoted there at the times at which that turns, with the fewest workers; the first is now.
+
+        Unlike prices that are compared, these are amounts of money as quotes round them.
+        """
+        way, prices = candidate.ways[choice], self._clusters[cluster].spec.prices
+        assessment = way.assessments[cluster]
+        quote = assessment.least_quote or assessment.quote
+        if quote is None:
+            return []
+        tariffs = prices.tariffs
+        length_s = min(candidate.spec.max_runtime, float(LONGEST_S))
+        if tariffs is None or (found := self._weighed(candidate, cluster, choice, tariffs.week, length_s)) is None:
+            return [(0.0, quote.total.amount)]
+        fewest, begin_s = way.resources.with_workers(way.resources.fewest), self._now + assessment.transfer_s
+        return [
+            (at, total_at(quote, fewest, prices, candidate.spec.max_runtime, begin_s + at).amount) for at in found[0].tolist()
+        ]  # fmt: skip
+
     def _weighed(self, candidate: Candidate, cluster: int, choice: int, week: Week[Any], length_s: float) -> tuple[Floats, Floats] | None:
         """Times at which the job may be placed, and its seconds from then on, weighed; None where it may not wait."""
         latest_s, transfer_s = self.latest_s(candidate, cluster, choice), candidate.ways[choice].assessments[cluster].transfer_s
         if latest_s <= 0:
             return None
-        begin_s = self._frozen.world.now + transfer_s
+        begin_s = self._now + transfer_s
         clock = self._clock(week, length_s + transfer_s)
         # Where the beginning or the end of a run meets a change of the tariff.
         turns = np.concatenate([clock.times, clock.times - length_s]) - begin_s
@@ -127,7 +173,7 @@ class Courses:
     def _clock(self, week: Week[Any], beyond_s: float) -> _Clock:
         key = (week, beyond_s)
         if key not in self._clocks:
-            now = self._frozen.world.now
+            now = self._now
             pieces = week.pieces(now, now + HORIZON_S + beyond_s)
             times = [pieces[0].begin_s, *(piece.end_s for piece in pieces)]
             lengths = [(piece.end_s - piece.begin_s) * float(piece.value) for piece in pieces]
@@ -154,12 +200,36 @@ def unrated(candidate: Candidate) -> tuple[str, ...]:
     return tuple(ways[0].cluster for ways in permitted if ways and all(item.carbon_g is None for item in ways))
 
 
+def _paid(totals: Sequence[tuple[float, Decimal]], budget: Decimal, begin_s: float) -> Iterator[tuple[float, float]]:
+    """The stretches of time in which the total, on a line between these times, is within a budget; `begin_s` is when a start now begins.
+
+    Quotes count whole seconds, so where the line crosses the budget a second is left out. What is too short to be met is none.
+    """
+    since: float | None = None
+    for (at, total), (after, following) in pairwise((*totals, (np.inf, totals[-1][1]))):
+        if total <= budget and since is None:
+            since = at
+        if (total <= budget) is (following <= budget):
+            continue
+        crossing = begin_s + at + (after - at) * float((total - budget) / (total - following))
+        if total > budget:
+            since = min(math.ceil(crossing) + 1 - begin_s, after)
+        elif since is not None:
+            until, begun, since = max(math.floor(crossing) - 1 - begin_s, at), since, None
+            if begun == 0 or until - begun >= LEAST_STRETCH_S:
+                yield begun, until
+    if since is not None:
+        yield since, np.inf
+
+
 def _later(courses: Courses, candidate: Candidate, choice: int) -> Later:
     """What one job costs, or emits, in one of its ways at each cluster by the time at which it is placed."""
     cleaner, found = candidate.spec.flexible == "cleanest", list[tuple[float, Course]]()
     for row in range(len(candidate.ways[choice].assessments)):
         course = (courses.grams if cleaner else courses.price)(candidate, row, choice)
         found.append((NEVER, Course((0.0,), (0.0,))) if course is None else (courses.latest_s(candidate, row, choice), course))
+    paid = [courses.within(candidate, row, choice) for row in range(len(found))]
+    stretches = max(map(len, paid), default=0)
     width = max((len(course.times) for _, course in found), default=1)
 
     def table(rows: list[tuple[float, ...]]) -> Floats:
@@ -168,6 +238,7 @@ def _later(courses: Courses, candidate: Candidate, choice: int) -> Later:
     return Later(
         job=candidate.id, at_s=table([course.times for _, course in found]), cost=table([course.amounts for _, course in found]),
         latest_s=np.array([latest for latest, _ in found], dtype=np.float64), choice=choice, cleaner=cleaner,
+        within_s=np.array([[*spans, *[(np.inf, -np.inf)] * (stretches - len(spans))] for spans in paid]).reshape(len(paid), stretches, 2),
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from scheduler.device_books import device_rows
 from scheduler.engine.alternatives import chosen_rows, with_alternatives, with_lengths
+from scheduler.engine.later import open_now
 from scheduler.engine.lengths import LONG, USUAL, Parts, lasting_on_s, lasting_s
 from scheduler.engine.plan import Plan
 from scheduler.engine.reasons import LATER, Reason
@@ -137,7 +138,7 @@ def chosen_hours(promises: Promises) -> list[float]:
 
 def _savings(frozen: Frozen, plan: Plan) -> dict[int, Saving]:
     """By row of the job, what those save that wait for a cheaper or cleaner hour."""
-    rows, found, courses = {item.job: item for item in plan.unplaced}, dict[int, Saving](), Courses(frozen)
+    rows, found, courses = {item.job: item for item in plan.unplaced}, dict[int, Saving](), Courses.of(frozen)
     for item in plan.promises if frozen.snapshot.later else ():
         candidate, reason = frozen.candidates[item.job], rows[item.job].blocker
         ways = {table.choice: table for table in frozen.snapshot.later if table.job == candidate.id}
@@ -154,8 +155,9 @@ def _savings(frozen: Frozen, plan: Plan) -> dict[int, Saving]:
 
 
 def _least_now(ways: Sequence[Later]) -> tuple[int, int]:
-    """The cluster where, and the way by which, a job costs least if it is placed now."""
-    costs = [np.where(table.latest_s > -np.inf, table.cost[:, 0], np.inf) for table in ways]
+    """The cluster where, and the way by which, a job costs least if it is placed now; where its budget pays, if it does anywhere."""
+    paid = any(open_now(table).any() for table in ways)
+    costs = [np.where(open_now(table) if paid else table.latest_s > -np.inf, table.cost[:, 0], np.inf) for table in ways]
     way = min(range(len(ways)), key=lambda row: float(costs[row].min(initial=np.inf)))
     return int(costs[way].argmin()), ways[way].choice
 

@@ -45,7 +45,9 @@ def reordered(snapshot: Snapshot, *, clusters: Sequence[int], nodes: Sequence[in
         ),
         windows=replace(old.windows, covers=old.windows.covers[:, n], open_to=old.windows.open_to[:, j]) if old.windows else None,
         running=replace(running, node=np.argsort(n)[running.node]) if running else None,
-        later=tuple(replace(item, at_s=item.at_s[c], cost=item.cost[c], latest_s=item.latest_s[c]) for item in old.later),
+        later=tuple(
+            replace(item, at_s=item.at_s[c], cost=item.cost[c], latest_s=item.latest_s[c], within_s=item.within_s[c]) for item in old.later
+        ),
         further=old.further and _further_reordered(old.further, q, j, c),
     )  # fmt: skip
 

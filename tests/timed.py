@@ -66,12 +66,12 @@ def _devices(held: Sequence[Sequence[float]], node_of: Mapping[int, int], device
 
 def waiting(
     snapshot: Snapshot, job_id: str, prices: Mapping[str, Mapping[float, float]], latest_s: float, waits: int = 8, choice: int = 0,
-    *, cleaner: bool = False, unrated: Sequence[str] = (),
+    *, cleaner: bool = False, unrated: Sequence[str] = (), within_s: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Snapshot:  # fmt: skip
     """The same world, in which a job costs so much at each cluster by when it is placed, and may not go to others; it may wait so long.
 
     All of it is said of one of the job's ways. With `cleaner` it goes by grams of CO2, of which nobody knows those at the `unrated`
-    clusters, where it may go too.
+    clusters, where it may go too. `within_s` are the times that its budget pays for, at the clusters where that is not all of them.
     """
     names, job_row = snapshot.clusters.names, snapshot.jobs.ids.index(job_id)
     width = max(map(len, prices.values()), default=1)
@@ -89,8 +89,15 @@ def waiting(
     else:
         jobs.cost[row] = cost[:, 0]
     jobs.policy[row] = [Reason.FITS if name in prices or name in unrated else Reason.JOB_CLUSTER for name in names]
+    paid = [list((within_s or {}).get(name, [(0.0, FOREVER)])) for name in names]
+    for at, spans in enumerate(paid):
+        if jobs.policy[row, at] == Reason.FITS and not any(begin <= 0 <= end for begin, end in spans):
+            jobs.policy[row, at] = Reason.OVER_BUDGET
+    most = max(map(len, paid))
+    within = np.array([[*spans, *[(FOREVER, -FOREVER)] * (most - len(spans))] for spans in paid], dtype=np.float64)
     latest = np.array([latest_s if name in prices else -np.inf for name in names])
-    found = replace(snapshot, later=(*snapshot.later, Later(job_id, at_s, cost, latest, choice, cleaner)), waits=waits)
+    table = Later(job_id, at_s, cost, latest, choice, cleaner, within.reshape(len(names), most, 2))
+    found = replace(snapshot, later=(*snapshot.later, table), waits=waits)
     return replace(found, further=replace(further, jobs=jobs)) if choice and further is not None else replace(found, jobs=jobs)
 
 

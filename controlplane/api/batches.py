@@ -22,6 +22,7 @@ from controlplane.api.batch_schemas import BatchItem, BatchVerdict, ItemVerdict,
 from controlplane.api.jobs import KEY, new_job_id, own_tenant
 from controlplane.api.problems import TITLES, faults_of
 from controlplane.api.schemas import FieldProblem, ProblemView
+from controlplane.settings import Settings
 from controlplane.tokens import Principal
 from controlplane.wiring import ControlPlane
 from scheduler.admission import Admitted, Offer, examine, settle_engine, submit_batch
@@ -104,7 +105,7 @@ def _examined(plane: ControlPlane, principal: Principal, items: list[BatchItem],
     offers: dict[int, Offer] = {}
     errors: Errors = {}
     with plane.store.read() as conn:
-        examiner = _Examiner(conn, principal, plane.settings.max_array, plane.settings.sql_one_worker_s, now)
+        examiner = _Examiner(conn, principal, plane.settings, now)
         for at, item in enumerate(items):
             try:
                 offers[at] = Offer(examiner.examine(item), new_job_id(), item.idempotency_key)
@@ -117,9 +118,10 @@ class _Examiner:
     """Judges the items of one batch. Those that differ in nothing but their names are judged together, which is right for as long
     as admission looks at nothing that grows with what was submitted."""
 
-    def __init__(self, conn: Connection, principal: Principal, max_array: int, one_worker_s: float, now: float) -> None:
-        self._conn, self._principal, self._one_worker_s, self._now = conn, principal, one_worker_s, now
-        self._max_array = self._left = max_array
+    def __init__(self, conn: Connection, principal: Principal, settings: Settings, now: float) -> None:
+        self._conn, self._principal, self._one_worker_s, self._now = conn, principal, settings.sql_one_worker_s, now
+        self._max_array = self._left = settings.max_array
+        self._may_wait = settings.flexible_waits > 0
         self._known: dict[str, InvalidError | RefusedError | JobSpec] = {}
 
     def examine(self, item: BatchItem) -> JobSpec:
@@ -144,7 +146,7 @@ class _Examiner:
         if like not in self._known:
             try:
                 settled = settle_engine(self._conn, spec, self._one_worker_s)
-                examine(self._conn, settled, self._now)
+                examine(self._conn, settled, self._now, may_wait=self._may_wait)
                 self._known[like] = settled
             except (InvalidError, RefusedError) as error:
                 self._known[like] = error

@@ -92,7 +92,7 @@ async def submit_job(
 
     def work(tx: Transaction) -> tuple[Found, bool]:
         if spec.kind != "sql":
-            examine(tx.conn, spec, now)
+            examine(tx.conn, spec, now, may_wait=plane.settings.flexible_waits > 0)
         if spec.array is None:
             job, new = submit(tx, plane.bells, spec, job_id=job_id, submitted_by=principal.token_id, key=idempotency_key, now=now)
             return Found(job, [], None, False), new
@@ -122,7 +122,7 @@ def _examine(plane: ControlPlane, spec: JobSpec, now: float) -> JobSpec:
     """The examined job, with the engine of its statement."""
     with plane.store.read() as conn:
         settled = settle_engine(conn, spec, plane.settings.sql_one_worker_s)
-        examine(conn, settled, now)
+        examine(conn, settled, now, may_wait=plane.settings.flexible_waits > 0)
     return settled
 
 

@@ -25,7 +25,7 @@ class SavingView(Answer):
     Least is the cost, or the CO2 of a job that waits for a cleaner hour.
     """
 
-    waits_for: Literal["cheaper", "cleaner"] = Field(description="the kind of hour")
+    waits_for: Literal["cheaper", "cleaner", "affordable"] = Field(description="the kind of hour; affordable: one that its budget pays for")
     cost_now: ComputedMoney
     cost_then: ComputedMoney
     saved: ComputedMoney = Field(description="0 where the hour costs more, as a cleaner one may")
@@ -38,9 +38,14 @@ class SavingView(Answer):
     latest_start: datetime = Field(description="when it has to be placed there at the latest to keep its deadline, with a margin")
 
     @property
+    def hour(self) -> str:
+        """What it waits for."""
+        return "an hour that its budget pays for" if self.waits_for == "affordable" else f"a {self.waits_for} hour"
+
+    @property
     def gain(self) -> str:
         """What waiting brings, as a clause without its subject."""
-        if self.waits_for == "cheaper" or self.carbon_g_now is None or self.carbon_g_then is None:
+        if self.waits_for != "cleaner" or self.carbon_g_now is None or self.carbon_g_then is None:
             return f"saves {self.saved} ({self.part:.0%})"
         less = f" ({self.carbon_part:.0%} less)" if self.carbon_part is not None else ""
         return f"emits {format_grams(self.carbon_g_then)} of CO2 instead of {format_grams(self.carbon_g_now)}{less}"
@@ -69,6 +74,7 @@ class StartPrice(Answer):
     cluster: str
     price: ComputedMoney
     carbon_g: float | None = Field(default=None, description="estimated grams of CO2; null where a part is unknown")
+    within_budget: bool = Field(default=True, description="whether its budget pays for it")
 
 
 class FlexiblePlan(Answer):

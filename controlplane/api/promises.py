@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
+from typing import Literal
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from controlplane.api.price_schemas import FlexiblePlan, PromiseView, SavingView
 from controlplane.api.schemas import ClusterVerdict, Obstacle
 from controlplane.api.views import clock, moment
 from controlplane.tokens import Principal
-from scheduler.engine.later import cost_at, turning_points
+from scheduler.engine.later import cost_at, pays, turning_points
 from scheduler.engine.reasons import Reason
 from scheduler.explain import Planned
 from scheduler.flexible import Courses, unrated
@@ -21,6 +22,9 @@ from scheduler.freeze import Frozen
 from workloads.resources import MONEY_QUANTUM, Money
 
 NAMED, MOST_STARTS = 3, 48
+_KINDS: dict[Reason, Literal["cheaper", "cleaner", "affordable"]] = {
+    Reason.CHEAPER_LATER: "cheaper", Reason.CLEANER_LATER: "cleaner", Reason.AFFORDABLE_LATER: "affordable",
+}  # fmt: skip
 
 
 def promise_of(kept: Kept, job_id: str) -> PromiseView | None:
@@ -43,7 +47,7 @@ def _saving(found: Saving) -> SavingView:
     saved = Money(amount=max(now.amount - then.amount, Decimal(0)), currency=found.currency)
     part = float(saved.amount / now.amount) if now.amount else 0.0
     return SavingView(
-        waits_for="cleaner" if found.reason is Reason.CLEANER_LATER else "cheaper", cost_now=now, cost_then=then, saved=saved, part=part,
+        waits_for=_KINDS[found.reason], cost_now=now, cost_then=then, saved=saved, part=part,
         carbon_g_now=found.carbon_g_now, carbon_g_then=found.carbon_g_then, carbon_part=_avoided(found),
         latest_start=moment(found.latest_at),
     )  # fmt: skip
@@ -64,7 +68,7 @@ def flexible_plan(planned: Planned) -> FlexiblePlan | None:
     frozen = planned.frozen
     if not frozen.snapshot.later:
         return None
-    clusters, [candidate], courses = frozen.world.clusters, frozen.candidates, Courses(frozen)
+    clusters, [candidate], courses = frozen.world.clusters, frozen.candidates, Courses.of(frozen)
     # By each model that the job may use, at each cluster.
     places = [(later, row) for later in frozen.snapshot.later for row in range(len(clusters))]
     at_s = sorted({0.0, *(at for later, row in places for at in turning_points(later, row).tolist())})
@@ -72,11 +76,13 @@ def flexible_plan(planned: Planned) -> FlexiblePlan | None:
     for at in at_s[:MOST_STARTS]:
         there = [(way, row) for way, row in places if (at == 0 and way.latest_s[row] > -math.inf) or at <= way.latest_s[row]]
         if there:
-            _, row, choice = min((float(cost_at(way, row, np.array([at]))[0]), row, way.choice) for way, row in there)
+            when = np.array([at])
+            paid = [(way, row) for way, row in there if pays(way, row, when)[0]]
+            _, row, choice = min((float(cost_at(way, row, when)[0]), row, way.choice) for way, row in paid or there)
             price, grams = courses.price(candidate, row, choice).at(at), courses.grams(candidate, row, choice)
             starts.append(StartPrice(
                 at=moment(frozen.world.now + at), cluster=clusters[row].name, price=_money(price, clusters[row].spec.prices.currency),
-                carbon_g=grams.at(at) if grams else None,
+                carbon_g=grams.at(at) if grams else None, within_budget=bool(paid),
             ))  # fmt: skip
     cleanest = candidate.spec.flexible == "cleanest"
     return FlexiblePlan(
@@ -91,8 +97,7 @@ def promise_words(promise: PromiseView | None) -> str:
         return ""
     if promise.saving is not None:
         gain, latest = promise.saving.gain, f"latest start {clock(promise.saving.latest_start)}"
-        kind = promise.saving.waits_for
-        return f"; it waits for a {kind} hour: starts at about {clock(promise.start_at)} on {promise.cluster}, {gain}, {latest}"
+        return f"; it waits for {promise.saving.hour}: starts at about {clock(promise.start_at)} on {promise.cluster}, {gain}, {latest}"
     return f"; it is expected to start on {promise.cluster} at {clock(promise.start_at)}, and nothing is placed that would delay it"
 
 

@@ -57,6 +57,10 @@ CAPACITY_WORDS: dict[Reason, tuple[str, str]] = {
         "it emits less CO2 at a later hour, for which it waits",
         "wait, or submit it without flexible to have it start as soon as it can",
     ),
+    Reason.AFFORDABLE_LATER: (
+        "its budget pays for a later hour, for which it waits",
+        "wait, or raise the budget to have it start as soon as it can",
+    ),
     Reason.RESERVED_FOR_ANOTHER: (
         "there is room, but it is kept for a job that waited longer and would be delayed",
         "wait, or lower max_runtime so that it ends before then",

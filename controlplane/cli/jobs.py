@@ -38,7 +38,8 @@ def plan(context: typer.Context, file: Manifest, changes: Changes = None, output
     with connect(context) as client:
         view = client.plan(spec)
     show(view, output, print_plan)
-    if refused_everywhere(view.verdicts):
+    waits = view.flexible is not None and view.flexible.waits_for is not None
+    if refused_everywhere(view.verdicts) and not waits:
         raise typer.Exit(REFUSED)
 
 

@@ -10,7 +10,7 @@ from controlplane.cli.text import MISSING, clock, number, size, span
 from scheduler.engine.reasons import POLICY
 
 if TYPE_CHECKING:
-    from controlplane.api.price_schemas import FlexiblePlan
+    from controlplane.api.price_schemas import FlexiblePlan, StartPrice
     from controlplane.api.schemas import ClusterVerdict, PlanView, ScoreAspect
     from workloads.catalogue.pricing import QuoteLine
     from workloads.catalogue.tariffs import HoursAt
@@ -59,7 +59,7 @@ def _print_starts(view: FlexiblePlan) -> None:
         return
     heading("What it emits by when it starts, where that is least" if cleanest else "What it costs by when it starts, where it costs least")
     carbon = any(item.carbon_g is not None for item in view.starts)
-    rows = [(clock(item.at), item.cluster, str(item.price), *([grams(item.carbon_g)] if carbon else [])) for item in view.starts]
+    rows = [(clock(item.at), item.cluster, _price(item), *([grams(item.carbon_g)] if carbon else [])) for item in view.starts]
     grid(["START", "CLUSTER", ">AT MOST", *([">CO2"] if carbon else [])], rows)
     if view.unrated:
         say(f"not waited for, because nobody has said what runs emit there: {', '.join(view.unrated)}")
@@ -71,12 +71,16 @@ def _print_starts(view: FlexiblePlan) -> None:
         f"which {saving.gain}; latest start {clock(saving.latest_start)}")  # fmt: skip
 
 
+def _price(item: StartPrice) -> str:
+    return str(item.price) if item.within_budget else f"{item.price}, over the budget"
+
+
 def _headline(view: PlanView) -> str:
     if view.chosen is not None:
         return f"would run on {view.chosen}"
     if view.flexible is not None and view.flexible.waits_for is not None:
-        kind = "cleaner" if view.flexible.by == "cleanest" else "cheaper"
-        return f"would wait for a {kind} hour on {view.flexible.waits_for.cluster}"
+        saving = view.flexible.waits_for.saving
+        return f"would wait for {saving.hour if saving else 'another hour'} on {view.flexible.waits_for.cluster}"
     return "refused at every cluster" if refused_everywhere(view.verdicts) else "would wait; no cluster can take it now"
 
 

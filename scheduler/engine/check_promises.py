@@ -35,13 +35,16 @@ def promise_faults(snapshot: Snapshot, plan: Plan) -> list[str]:
     heads, later = heads_and_waiting(plan)
     if len(heads) > snapshot.heads or len(later) > snapshot.waits:
         faults.append(f"{len(heads)} and {len(later)} starts are promised where {snapshot.heads} and {snapshot.waits} may be")
-    faults = faults or [fault for item in plan.promises for fault in _seat_faults(snapshot, item)]
+    faults = faults or [
+        *(fault for item in heads for fault in _seat_faults(snapshot, item, (Reason.FITS,))),
+        *(fault for item in later for fault in _seat_faults(snapshot, item, (Reason.FITS, Reason.OVER_BUDGET))),
+    ]
     if not faults:
         faults = [*_delays(snapshot, plan), *_device_delays(snapshot, plan), *_forgotten(snapshot, plan), *later_faults(snapshot, plan)]
     return faults
 
 
-def _seat_faults(snapshot: Snapshot, item: Promise) -> list[str]:
+def _seat_faults(snapshot: Snapshot, item: Promise, policies: tuple[Reason, ...]) -> list[str]:
     jobs, nodes, job = snapshot.jobs, snapshot.nodes, item.job
     name = f"the start promised to {jobs.ids[job]}"
     if item.cluster not in range(len(snapshot.clusters.names)) or not all(node in range(len(nodes.names)) for node in item.nodes):
@@ -50,7 +53,7 @@ def _seat_faults(snapshot: Snapshot, item: Promise) -> list[str]:
     asked = jobs.request[job, FIRST_ACCELERATOR:] > 0
     held_s = jobs.length_s[job] + jobs.transfer_s[job, item.cluster] + snapshot.clusters.wait_s[item.cluster]
     rules = (
-        (jobs.policy[job, item.cluster] == Reason.FITS, "is where policy forbids it"),
+        (jobs.policy[job, item.cluster] in policies, "is where policy forbids it"),
         (bool(snapshot.clusters.healthy[item.cluster]) and not snapshot.clusters.cordoned[item.cluster], "is at a cluster not in use"),
         (len(seats) == jobs.least[job], "has not one node for each worker"),
         (bool(np.all(nodes.cluster[seats] == item.cluster)), "is on nodes of another cluster"),

@@ -26,6 +26,12 @@ def policy(snapshot: Snapshot, job: int) -> Ints:
     return reasons
 
 
+def unpaid_policy(snapshot: Snapshot, job: int) -> Ints:
+    """[C] The same without the budget, which may pay for another hour."""
+    reasons = snapshot.jobs.policy[job]
+    return np.where(reasons == Reason.OVER_BUDGET, np.int64(Reason.FITS), reasons)
+
+
 def unhealthy(snapshot: Snapshot, job: int) -> Ints:  # noqa: ARG001 - one signature for all filters
     """[C] Clusters that were not heard of lately or do not answer."""
     return _where(~snapshot.clusters.healthy, Reason.CLUSTER_UNHEALTHY)
@@ -74,6 +80,8 @@ def busy(snapshot: Snapshot, job: int) -> Ints:
 
 
 CLUSTER_FILTERS: tuple[Filter, ...] = (policy, unhealthy, cordoned)
+# What stands against clusters at an hour that the budget pays for.
+PAID: tuple[Filter, ...] = (unpaid_policy, unhealthy, cordoned)
 # What does not change while a plan is made; only `busy` does. What windows shut now is open later.
 LASTING_NODE_FILTERS: tuple[Filter, ...] = (not_ready, without_labels, without_model, too_small)
 WINDOW_FILTERS: tuple[Filter, ...] = (maintained, reserved)

@@ -159,7 +159,7 @@ class Foresight:
         held = snapshot.queues.strict[jobs.queue[job]] or jobs.array[job] >= 0
         if not later or held or self.waiting >= snapshot.waits:
             return Reason.FITS
-        known = [table for _, table in later]
+        known = list(tables.values())
         cost_now = min(map(now_at_least, known)) if now is None else cost_now_at(snapshot, known, *now)
         found = [item for row, table in later for item in self._cheaper(row, table, cost_now, places(row), share)]
         if not found:
@@ -169,7 +169,7 @@ class Foresight:
         self.promises.append(replace(promise, job=job))
         self._keep(Promised(np.array(promise.nodes, dtype=np.int64), jobs.request[row], promise.start_s, promise.end_s))
         self.waiting += 1
-        return reason_of(known[0])
+        return reason_of(known)
 
     def _cheaper(
         self, row: int, later: Later, cost_now: float, places: Sequence[tuple[int, Ints]], share: Floats

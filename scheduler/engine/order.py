@@ -58,7 +58,10 @@ def by_name(snapshot: Snapshot) -> Named:
         running=_running_rows(running, np.argsort(nodes)) if running else None,
         promised=tuple(replace(item, nodes=np.argsort(nodes)[item.nodes]) for item in promised),
         later=tuple(
-            replace(item, at_s=item.at_s[clusters], cost=item.cost[clusters], latest_s=item.latest_s[clusters]) for item in snapshot.later
+            replace(
+                item, at_s=item.at_s[clusters], cost=item.cost[clusters], latest_s=item.latest_s[clusters], within_s=item.within_s[clusters]
+            )
+            for item in snapshot.later
         ),
         further=snapshot.further and replace(snapshot.further, jobs=_job_columns(snapshot.further.jobs, queue_rank, clusters)),
     )

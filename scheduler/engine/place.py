@@ -23,7 +23,7 @@ from scheduler.engine.array_limits import ArrayLimits
 from scheduler.engine.claims import holding, seat
 from scheduler.engine.classes import job_classes
 from scheduler.engine.device_room import Chosen, completing, faults_of, hold, is_share, milli_of, room_prices, rooms_on
-from scheduler.engine.filters import CLUSTER_FILTERS, LASTING_NODE_FILTERS, WINDOW_FILTERS, Against, busy, closest, first_reasons
+from scheduler.engine.filters import CLUSTER_FILTERS, LASTING_NODE_FILTERS, PAID, WINDOW_FILTERS, Against, busy, closest, first_reasons
 from scheduler.engine.foresight import Foresight, Option
 from scheduler.engine.gang import pack, scatter, unit_shares, workers_per_node
 from scheduler.engine.groups import Groups, grouped
@@ -92,7 +92,7 @@ class Room:
         told_apart = bool(every.nodes.devices.size)
         self._milli = milli_of(every.jobs.request) if told_apart else np.zeros((len(every.jobs.ids), 0), dtype=np.int64)
         self._prices: Ints | None = None
-        self._standings: dict[tuple[int, bool], Standing] = {}
+        self._standings: dict[tuple[int, bool, bool], Standing] = {}
         self._never: set[int] = set()
 
     def beside(self, snapshot: Snapshot, foresight: Foresight, *, apart: bool = False) -> Room:
@@ -110,13 +110,13 @@ class Room:
         found.foresight = foresight.again(found.snapshot)
         return found
 
-    def standing(self, job: int, *, later: bool = False) -> Standing:
-        """What does not change while a plan is made; `later` leaves out what will with time."""
-        key = (self.classes[job], later and self.snapshot.windows is not None)
+    def standing(self, job: int, *, later: bool = False, unpaid: bool = False) -> Standing:
+        """What does not change while a plan is made; `later` leaves out what will with time, and `unpaid` that a budget is too small."""
+        key = (self.classes[job], later and self.snapshot.windows is not None, unpaid)
         filters = LASTING_NODE_FILTERS if key[1] else (*LASTING_NODE_FILTERS, *WINDOW_FILTERS)
         if key not in self._standings:
             home = self.snapshot.nodes.cluster
-            clusters = first_reasons(CLUSTER_FILTERS, self.snapshot, job)
+            clusters = first_reasons(PAID if unpaid else CLUSTER_FILTERS, self.snapshot, job)
             nodes = first_reasons(filters, self.snapshot, job)
             usable = np.flatnonzero((clusters[home] == Reason.FITS) & (nodes == Reason.FITS))
             # Rows are in the order of clusters, so those of a cluster are together.
@@ -222,8 +222,8 @@ class Room:
         """Whether a job waits for a cheaper or cleaner hour, which it is promised, instead of starting as well as it can now; else FITS."""
         if not self.snapshot.later:
             return Reason.FITS
-        now = None if best is None else (best.row, best.cluster)
-        return self.foresight.waits(job, [(row, self.ways[job].index(row)) for row in rows], now, self._places, self.share)
+        now, ways = None if best is None else (best.row, best.cluster), [(row, self.ways[job].index(row)) for row in rows]
+        return self.foresight.waits(job, ways, now, partial(self._places, unpaid=True), self.share)
 
     def promise(self, job: int, rows: Sequence[int]) -> None:
         """Promise a job without room the soonest start by one of these ways, if it is one of the first of those and there is one."""
@@ -233,9 +233,9 @@ class Room:
             if ways and not self.foresight.promise(job, ways, self.share):
                 self._never.update(self.classes[row] for row in possible)
 
-    def _places(self, job: int) -> list[tuple[int, Ints]]:
-        """Nodes on which the job's workers may be together once there is room, each with their cluster."""
-        standing = self.standing(job, later=True)
+    def _places(self, job: int, *, unpaid: bool = False) -> list[tuple[int, Ints]]:
+        """Nodes on which the job's workers may be together once there is room, or with `unpaid` an hour is paid for, and their cluster."""
+        standing = self.standing(job, later=True, unpaid=unpaid)
         if standing.groups is not None:
             owners = standing.groups.cluster.tolist()
             return [(cluster, standing.usable[standing.groups.group == group]) for group, cluster in enumerate(owners)]
@@ -384,7 +384,7 @@ def _unplaced(
 
 def _against(room: Room, row: int, reason: Reason, *, over: bool) -> Against:
     """What stands against a way to run a job that is held back for a reason, or, if that is FITS, whose queue may not hold it if `over`."""
-    found = Against(room.standing(row).clusters, ()) if reason else room.against(row)
+    found = Against(room.standing(row, unpaid=reason is Reason.AFFORDABLE_LATER).clusters, ()) if reason else room.against(row)
     instead = reason or (Reason.QUEUE_QUOTA if over else Reason.FITS)
     return replace(found, clusters=np.where(found.clusters == Reason.FITS, np.int64(instead), found.clusters))
 

@@ -38,12 +38,13 @@ class Reason(IntEnum):
     MAINTENANCE = 27
     CHEAPER_LATER = 28
     CLEANER_LATER = 29
+    AFFORDABLE_LATER = 30
 
     @property
     def label(self) -> str:
         return self.name.lower()
 
 
-# Whoever waits for one of these waits of its own will, and is promised a start.
-LATER = frozenset({Reason.CHEAPER_LATER, Reason.CLEANER_LATER})
+# Whoever waits for one of these is promised a start at an hour that it chose.
+LATER = frozenset({Reason.CHEAPER_LATER, Reason.CLEANER_LATER, Reason.AFFORDABLE_LATER})
 POLICY = frozenset(reason for reason in Reason if Reason.LICENCE_MISSING <= reason <= Reason.OVER_BUDGET)

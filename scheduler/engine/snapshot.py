@@ -266,7 +266,8 @@ class Later:
 
     `cost[C, K]` is for a placement at `at_s[C, K]`, the first of them 0, and on a line in between; the last may be repeated. It has to
     be placed by `latest_s[C]`, -inf where it may not go. `choice` is the way (see Placement); a way without a table is not waited for.
-    Of a cleaner hour the cost is grams of CO2; where nobody knows them it may not go to wait for one.
+    Of a cleaner hour the cost is grams of CO2; where nobody knows them it may not go to wait for one. `within_s[C, B, 2]` are the
+    times, from and until when, at which its budget pays for a placement, of which the last may be empty (inf to -inf); left out, all do.
     """
 
     job: str
@@ -275,6 +276,11 @@ class Later:
     latest_s: Floats
     choice: int = 0
     cleaner: bool = False
+    within_s: Floats = field(default_factory=lambda: np.zeros((0, 0, 2)))
+
+    def __post_init__(self) -> None:
+        if len(self.within_s) != len(self.latest_s):
+            object.__setattr__(self, "within_s", np.tile([0.0, np.inf], (len(self.latest_s), 1, 1)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -95,6 +95,35 @@ def test_a_job_waits_for_the_cleanest_hour_and_says_so_and_starts_when_nothing_i
     assert "no cluster that may take it has an estimate of CO2 (sh, xx)" in cpn("job", "plan", "-f", cpn.write("job.json", asked)).out
 
 
+def test_a_job_waits_for_the_hour_that_its_budget_pays_for_and_is_refused_where_there_is_none(
+    patient_network: Network, tmp_path: Path
+) -> None:
+    network, cpn = patient_network, Cpn(tmp_path / "cli", patient_network.url, patient_network.operator_token())
+    network.add_cluster("sh", node("n1", 8, 32))
+    network.ok(network.operator.patch("/clusters/sh", json={"prices": {**PRICES, "tariffs": cheap_in_two_hours()}}))
+    deadline = (datetime.now(UTC) + timedelta(hours=12)).isoformat()
+    # Two hours are 0.80 CNY now and for as long as the dear hours last, and 0.40 CNY when all of it is cheap.
+    asked = job("poor", kind="command", max_runtime="2h", flexible="cheapest", deadline=deadline, budget="0.40 CNY")
+    path = cpn.write("job.json", asked)
+    said = cpn("job", "plan", "-f", path).out
+    assert "would wait for an hour that its budget pays for on sh" in said
+    assert "over the budget" in said
+    held = network.submit(asked)["id"]
+    until(lambda: network.job(held)["cause"] == "affordable_later", "the job is looked at")
+    shown = network.ok(network.operator.get(f"/jobs/{held}/explanation"))
+    assert (shown["promise"]["saving"]["waits_for"], shown["promise"]["saving"]["cost_then"]) == ("affordable", "0.40 CNY")
+    assert "it waits for an hour that its budget pays for: starts at about" in shown["summary"]
+    answer = network.operator.post("/jobs", json={**asked, "budget": "0.39 CNY"})
+    assert (answer.status_code, answer.json()["errors"][0]["reason"]) == (403, "over_budget")
+    assert "costs less than 0.40 CNY" in answer.json()["errors"][0]["message"]
+    network.ok(network.operator.post("/queues", json={"name": "inorder", "order": "strict"}))
+    answer = network.operator.post("/jobs", json={**asked, "queue": "inorder"})
+    assert answer.status_code == 403
+    assert "in a strict queue nobody waits" in answer.json()["errors"][0]["message"]
+    network.ok(network.operator.patch("/clusters/sh", json={"prices": {**PRICES, "cpu_hour": "0.20 CNY"}}))
+    assert network.wait(held)["quote"]["total"] == "0.40 CNY"
+
+
 def test_what_a_flexible_job_prefers_besides_is_refused_with_its_path(network: Network) -> None:
     asked = job("green", kind="command", flexible="cleanest", deadline="2030-01-01T00:00:00Z", placement={"prefer": "cheapest"})
     answer = network.operator.post("/jobs", json=asked)

@@ -31,6 +31,11 @@ prices = st.fixed_dictionaries({}, optional=dict.fromkeys(MEMBERS, table))
 latest = st.integers(-1, 30).map(lambda half_hours: half_hours * HOUR / 2)
 
 
+# What a budget pays for, where that is not everything; the first may be paid now.
+stretch = st.tuples(st.integers(0, 12), st.integers(0, 6)).map(lambda pair: (pair[0] * HOUR, (pair[0] + pair[1]) * HOUR))
+paid = st.fixed_dictionaries({}, optional=dict.fromkeys(MEMBERS, st.lists(stretch, max_size=2)))
+
+
 @st.composite
 def worlds(draw: st.DrawFn) -> Snapshot:
     """Two members with machines that are used in part until some hour, and jobs of which some may wait."""
@@ -45,7 +50,9 @@ def worlds(draw: st.DrawFn) -> Snapshot:
     found = timed(world(*nodes, jobs=jobs), lengths, running=running, heads=draw(st.integers(0, 2)))
     for item in jobs:
         if draw(st.booleans()):
-            found = waiting(found, item.name, draw(prices), draw(latest), draw(st.integers(0, 3)), cleaner=draw(st.booleans()))
+            found = waiting(
+                found, item.name, draw(prices), draw(latest), draw(st.integers(0, 3)), cleaner=draw(st.booleans()), within_s=draw(paid)
+            )
     return found
 
 
@@ -64,10 +71,14 @@ def test_who_waits_is_promised_a_start_in_time_that_is_cheaper_than_now(snapshot
     for job_row in waits:
         costs, promise = later[snapshot.jobs.ids[job_row]], promised[job_row]
         own = next(item.blocker for item in plan.unplaced if item.job == job_row)
-        assert own is (Reason.CLEANER_LATER if costs.cleaner else Reason.CHEAPER_LATER)
         assert 0 < promise.start_s <= costs.latest_s[promise.cluster]
-        least_now = costs.cost[costs.latest_s > -np.inf, 0].max()
-        assert cost_at(costs, promise.cluster, np.array([promise.start_s]))[0] < least_now
+        assert any(begin <= promise.start_s <= end for begin, end in costs.within_s[promise.cluster].tolist())
+        paid_now = (costs.latest_s > -np.inf) & (costs.within_s[:, :, 0] == 0).any(axis=1)
+        if paid_now.any():
+            assert own is (Reason.CLEANER_LATER if costs.cleaner else Reason.CHEAPER_LATER)
+            assert cost_at(costs, promise.cluster, np.array([promise.start_s]))[0] < costs.cost[paid_now, 0].max()
+        else:
+            assert own is Reason.AFFORDABLE_LATER
 
 
 @given(worlds(), st.data())

@@ -12,6 +12,7 @@ import pytest
 from cluster.model import Inventory
 from cluster.protocol import Observation, RunEvent, RunFinished, RunStarted, SyncRequest
 from scheduler.clock import ManualClock
+from scheduler.errors import RefusedError
 from scheduler.forecast import StandingPromise
 from scheduler.store import fleet, jobs, ledger
 from scheduler.store.records import JobRecord
@@ -154,6 +155,37 @@ def test_when_no_time_is_left_it_starts_at_the_dear_hour(story: Story) -> None:
     assert promise.start_at == promise.saving.latest_at == pytest.approx(at("01T18:48") - 1)
     assert story.cycle_at("01T18:47") == 0
     assert story.cycle_at("01T18:48") == 1
+
+
+def test_a_budget_that_pays_for_the_night_alone_waits_for_it_with_a_promise(story: Story) -> None:
+    # Two workers of 4 cores at 0.40 CNY and of 1 GiB at 0.02 CNY for four hours are 12.96 CNY by day, 7.776 CNY by night.
+    story.submit("poor", flexible="cheapest", deadline="2026-12-02T12:00:00+08:00", budget="9.00 CNY")
+    report = story.plane.cycle.run()
+    assert (report.placed, dict(report.blockers), report.due) == (0, {"affordable_later": 1}, at("01T22:00"))
+    saving = story.promise("poor").saving
+    assert saving is not None
+    assert (saving.cost_now, saving.cost_then) == (pytest.approx(12.96), pytest.approx(7.776))
+    assert story.cycle_at("01T21:59") == 0
+    assert story.cycle_at("01T22:00") == 1
+    with story.plane.store.read() as conn:
+        run = jobs.get_run(conn, "job-poor-1")
+    assert run is not None
+    assert run.quote["total"] == "7.776 CNY"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"budget": "7.00 CNY"}, "no start before its latest one, 2026-12-01 23:47 UTC, costs less than 7.776 CNY"),
+        ({"budget": "9.00 CNY", "deadline": "2026-12-01T19:00:00+08:00"}, "its deadline leaves no time to wait for another hour"),
+    ],
+)
+def test_it_is_refused_where_no_hour_in_time_is_within_its_budget(story: Story, fields: dict[str, str], words: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        story.submit("poor", **{"flexible": "cheapest", "deadline": "2026-12-02T12:00:00+08:00", **fields})
+    problem = next(item for item in caught.value.problems if item.message.startswith("sh:"))
+    assert problem.reason == "over_budget"
+    assert words in problem.message
 
 
 def test_without_promises_nobody_waits(tmp_path: Path) -> None:

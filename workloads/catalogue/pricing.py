@@ -210,6 +210,16 @@ def quote_run(
     )
 
 
+def total_at(quote: Quote, resources: Resources, prices: Prices, runtime_s: float, starts_at: float) -> Money:
+    """What the run of a quote, with the same resources and prices, would be quoted for a start at another time, in seconds since the epoch.
+
+    Only what is charged by the hour differs.
+    """
+    seconds, _ = weigh(prices.tariffs, starts_at, _decimal(runtime_s))
+    hourly = [_line(rate, _over(rate, seconds)) for rate in _compute_rates(resources, prices)]
+    return sum_lines([*hourly, *(line for line in quote.lines if not line.unit.endswith("-hour"))], quote.currency)
+
+
 def requoted(quote: Quote, before: Resources, after: Resources) -> Quote:
     """The ceiling of a run that was quoted for some resources, for others, alike but for the number of workers, at the same prices."""
     amounts = Prices(cpu_hour=_nothing(quote), memory_gib_hour=_nothing(quote), transfer_gib=_nothing(quote))

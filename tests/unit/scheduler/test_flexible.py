@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from cluster.carbon import Carbon
-from scheduler.engine.later import cost_at, turning_points
+from scheduler.engine.later import cost_at, pays, turning_points
+from scheduler.engine.reasons import Reason
 from scheduler.engine.snapshot import Later, Prefer
 from scheduler.flexible import HORIZON_S, LEAST_MARGIN_S, margin_s, unrated, with_later
 from scheduler.freeze import Frozen, World, freeze, judge_spec
@@ -74,6 +75,31 @@ def test_it_has_to_be_placed_in_time_for_all_of_its_limit_and_a_margin() -> None
     assert later_of(flexible(1, max_runtime="2h")).latest_s.max() < 0
     assert later_of(flexible(24 * 300, max_runtime="2h")).latest_s.tolist() == [HORIZON_S] * 3
     assert margin_s(flexible(1, max_runtime="10h")) == 1800
+
+
+@pytest.mark.parametrize(("budget", "max_runtime"), [("5.00 CNY", "5h"), ("6.20 CNY", "5h"), ("9.00 CNY", "10h"), ("12.00 CNY", "10h")])
+def test_its_budget_pays_for_a_start_exactly_when_the_quote_then_is_within_it(budget: str, max_runtime: str) -> None:
+    world, spec = network(), flexible(60, max_runtime=max_runtime, budget=budget, resources={"cpu": 4, "memory": "1GiB"})
+    later = later_of(spec)
+    seen = set()
+    for row in range(3):
+        edges = [edge for edge in later.within_s[row].ravel().tolist() if np.isfinite(edge)]
+        # A second beside each edge is left out.
+        beside = [edge + aside for edge in edges for aside in (-4.0, 0.0, 4.0) if edge + aside > 0]
+        for at in [0.0, *beside, *np.arange(1, 40) * 3600.0]:
+            [way] = judge_spec(spec, NO_MARKET, World(**{**vars(world), "now": NOW + at}))
+            said = bool(pays(later, row, np.array([at]))[0])
+            # Dear hours of a start that would come too late are not looked at.
+            if at <= later.latest_s[row]:
+                assert said == (way.assessments[row].reason is Reason.FITS), (row, at)
+                seen.add((row, said))
+    assert {said for _, said in seen} == {True, False}
+
+
+def test_where_a_budget_never_pays_it_does_not_wait_and_where_prices_are_even_it_pays_always_or_never() -> None:
+    cheap, dear = later_of(flexible(60, budget="50.00 CNY")), later_of(flexible(60, budget="0.01 CNY"))
+    assert all(pays(cheap, row, np.array([0.0, 1e5])).all() for row in range(3))
+    assert not any(pays(dear, row, np.array([0.0, *turning_points(dear, row)])).any() for row in range(3))
 
 
 def test_where_it_may_not_go_it_never_waits_for() -> None:

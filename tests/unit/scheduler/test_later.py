@@ -126,6 +126,49 @@ def test_from_an_unknown_member_it_waits_only_for_an_hour_that_is_cleaner_than_t
     assert told(waiting(busy, "a", {"sh": {0.0: 5.0}}, 20 * HOUR, cleaner=True, unrated=["xx"])) == ({"a": "xx n1"}, {})
 
 
+@pytest.mark.parametrize(
+    ("within_h", "latest_h", "expected"),
+    [
+        ([(5.0, 11.0)], 20, ({"a": "affordable_later"}, {"a": ("sh", 6.0)})),  # The cheapest of those that are paid.
+        ([(7.0, 8.0)], 20, ({"a": "affordable_later"}, {"a": ("sh", 7.0)})),
+        ([(1.0, 2.0), (11.0, 12.0)], 20, ({"a": "affordable_later"}, {"a": ("sh", 11.0)})),
+        ([(5.0, 5.5)], 20, ({"a": "affordable_later"}, {"a": ("sh", 5.5)})),  # While it falls the last of them is cheapest.
+        ([(5.0, 11.0)], 4, ({"a": "over_budget"}, {})),  # None is in time.
+        ([], 20, ({"a": "over_budget"}, {})),
+        ([(0.0, 3.0)], 20, ({"a": "cheaper_later"}, {"a": ("sh", 3.0)})),  # It could start now, and waits no longer than is paid.
+        ([(0.0, 0.0), (12.0, 20.0)], 20, ({"a": "cheaper_later"}, {"a": ("sh", 12.0)})),
+    ],
+)
+def test_it_waits_for_hours_that_its_budget_pays_for_alone(
+    within_h: list[tuple[float, float]], latest_h: float, expected: tuple[dict[str, str], dict[str, tuple[str, float]]]
+) -> None:
+    drawn = timed(world(cluster("sh", "8"), jobs=[job("a", "8")]), {"a": 4 * HOUR})
+    within = {"sh": [(begin * HOUR, end * HOUR) for begin, end in within_h]}
+    assert told(waiting(drawn, "a", {"sh": NIGHT}, latest_h * HOUR, within_s=within)) == expected
+
+
+def test_a_budget_may_pay_at_one_member_now_and_at_another_later() -> None:
+    drawn = timed(world(cluster("sh", "8"), cluster("gz", "8"), jobs=[job("a", "8")]), {"a": 4 * HOUR})
+    prices = {"sh": {0.0: 9.0}, "gz": {0.0: 20.0, 5 * HOUR: 5.0}}
+    night = {"gz": [(4 * HOUR, 20 * HOUR)]}
+    assert told(waiting(drawn, "a", prices, 20 * HOUR, within_s=night)) == ({"a": "cheaper_later"}, {"a": ("gz", 5.0)})
+    assert told(waiting(drawn, "a", prices, 3 * HOUR, within_s=night)) == ({"a": "sh n1"}, {})
+
+
+def test_who_cannot_pay_now_waits_for_a_cleaner_hour_only_as_for_one_that_is_paid() -> None:
+    drawn = timed(world(cluster("sh", "8"), jobs=[job("a", "8")]), {"a": 4 * HOUR})
+    # The only hours that it can pay emit more than now.
+    asked = waiting(drawn, "a", {"sh": {0.0: 5.0, HOUR: 7.0}}, 20 * HOUR, cleaner=True, within_s={"sh": [(2 * HOUR, 3 * HOUR)]})
+    assert told(asked) == ({"a": "affordable_later"}, {"a": ("sh", 2.0)})
+
+
+def test_a_job_that_is_blocked_is_not_promised_a_start_that_its_budget_does_not_pay_for() -> None:
+    drawn = world(cluster("sh", "0/8"), jobs=[job("a", "8")])
+    busy = timed(drawn, {"a": 4 * HOUR}, running=[("sh n1", "8", HOUR)], heads=1)
+    paid = {"sh": [(5 * HOUR, 6 * HOUR)]}
+    assert told(waiting(busy, "a", {"sh": NIGHT}, 20 * HOUR, 0, within_s=paid)) == ({"a": "over_budget"}, {})
+
+
 def test_a_promise_to_another_is_kept_and_room_that_is_taken_meanwhile_is_not_promised() -> None:
     jobs = [job("first", "8"), job("a", "8")]
     drawn = timed(world(cluster("sh", "0/8"), jobs=jobs), {"first": 8 * HOUR, "a": 4 * HOUR}, running=[("sh n1", "8", HOUR)], heads=1)
@@ -192,3 +235,6 @@ def test_the_check_rejects_a_job_that_may_not_wait_and_hours_that_are_dearer() -
     assert plan.unplaced[0].blocker is Reason.CHEAPER_LATER
     with pytest.raises(PlanRejectedError, match="waits as cheaper_later, and may not"):
         check(replace(snapshot, later=(replace(snapshot.later[0], cleaner=True),)), plan)
+    unpaid = replace(snapshot.later[0], within_s=np.array([[[0.0, HOUR]]]))
+    with pytest.raises(PlanRejectedError, match="its budget does not pay for"):
+        check(replace(snapshot, later=(unpaid,)), plan)
