@@ -43,6 +43,7 @@ def refusal(given: Snapshot, plan: Plan) -> str:
         ([queue("x", limit=3), queue("a", running=1, below="x"), queue("b", below="x")], "queue x would run 4 of at most 3"),
         ([queue("a", ceiling="4"), queue("b", quota="4", kept="4")], ""),
         ([queue("x", ceiling="6", limit=3), queue("a", below="x"), queue("b", below="x")], ""),
+        ([queue("x"), queue("c", below="x", quota="2", kept="2"), queue("a"), queue("b")], ""),
     ],
 )  # fmt: skip
 def test_plans_over_what_queues_may_hold_are_refused(queues: list[DrawnQueue], words: str) -> None:
