@@ -87,6 +87,15 @@ def test_without_room_at_the_cheap_hour_it_waits_for_the_next_best_or_starts_now
     assert told(waiting(busy, "a", prices, HOUR)) == ({"a": "gz n1"}, {})
 
 
+def test_who_finds_no_room_waits_for_an_hour_that_is_cheaper_than_any_member_is_now() -> None:
+    drawn = world(cluster("sh", "0/8"), cluster("gz", "0/8"), jobs=[job("a", "8")])
+    busy = timed(drawn, {"a": 4 * HOUR}, running=[("sh n1", "8", HOUR), ("gz n1", "8", 9 * HOUR)])
+    gz = {0.0: 6.0}
+    assert told(waiting(busy, "a", {"sh": {0.0: 10.0, 5 * HOUR: 7.0}, "gz": gz}, 20 * HOUR)) == ({"a": "node_busy"}, {})
+    cheaper = {"sh": {0.0: 10.0, 5 * HOUR: 5.0}, "gz": gz}
+    assert told(waiting(busy, "a", cheaper, 20 * HOUR)) == ({"a": "cheaper_later"}, {"a": ("sh", 5.0)})
+
+
 def test_others_go_in_front_only_if_they_are_done_by_then() -> None:
     jobs = [job("a", "8"), job("short", "4"), job("long", "4")]
     drawn = timed(world(cluster("sh", "8"), jobs=jobs), {"a": 4 * HOUR, "short": 5 * HOUR, "long": 7 * HOUR})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from scheduler.engine.position import Before, precedent, turn_order
@@ -80,3 +81,16 @@ def test_shares_are_weighted_and_past_use_counts() -> None:
     given = world(SMALL, jobs=A_AND_B, queues=queues, weights=Weights(history=0.5))
     found = precedent(given, 1, 0)
     assert (found.why, found.queue_share, found.own_share) == (Before.SHARE, 0.25, 0.25)
+
+
+def test_shares_are_told_of_theirs_and_ours() -> None:
+    queues = [queue("a", held="2"), queue("b", 0.5, held="2")]
+    found = precedent(world(SMALL, jobs=A_AND_B, queues=queues), 1, 0)
+    assert (found.queue_share, found.own_share) == (0.125, 0.25)
+    without_weight = precedent(world(SMALL, jobs=A_AND_B, queues=[queue("a"), queue("b", 0.0)]), 1, 0)
+    assert (without_weight.queue_share, without_weight.own_share) == (0.0, np.inf)
+
+
+def test_equal_shares_of_different_resources_are_equal() -> None:
+    queues = [queue("a", held="4"), queue("b", held="0+1H200")]
+    assert order(world(cluster("sh", "8 8+4H200"), jobs=A_AND_B, queues=queues)) == "a1 b1"
