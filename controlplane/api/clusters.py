@@ -95,8 +95,12 @@ async def get_cluster(name: str, principal: Reader, plane: Plane) -> ClusterView
 
 @router.patch("/clusters/{name}")
 async def change_cluster(name: str, patch: ClusterPatch, principal: Operator, plane: Plane) -> ClusterView:
-    """Change labels, prices, bandwidth or carbon; running jobs keep their quotes."""
-    changes = {field: getattr(patch, field) for field in patch.model_fields_set if getattr(patch, field) is not None}
+    """Change labels, prices, bandwidth or carbon; running jobs keep their quotes.
+
+    Each field replaces all of what was there: prices without tariffs take these away. A null takes carbon away, and changes nothing else.
+    """
+    given = {field: getattr(patch, field) for field in patch.model_fields_set}
+    changes = {field: value for field, value in given.items() if value is not None or field == "carbon"}
 
     def work(tx: Transaction) -> None:
         spec = fleet.get_cluster(tx.conn, name).spec.model_copy(update=changes)

@@ -137,7 +137,7 @@ class ClusterPatch(Asked):
     labels: Labels | None = None
     prices: Prices | None = None
     inbound_bandwidth_mib_s: float | None = Field(default=None, gt=0, le=1e6)
-    carbon: Carbon | None = None
+    carbon: Carbon | None = Field(default=None, description="null takes away what was declared; runs there then have no estimate")
 
 
 class VersionRequest(Asked):

@@ -223,6 +223,40 @@ def _carbon(found: Carbon) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
+@app.command("change")
+def change(
+    context: typer.Context,
+    name: ClusterName,
+    file: Annotated[
+        Path | None, typer.Option("-f", "--file", metavar="FILE", help="A document with the fields to change, like carbon.")
+    ] = None,
+    no_carbon: Annotated[bool, typer.Option("--no-carbon", help="Take away what is declared of its electricity.")] = False,
+    no_tariffs: Annotated[bool, typer.Option("--no-tariffs", help="Let every hour cost the price.")] = False,
+    output: Output = "table",
+) -> None:
+    """Change labels, prices, bandwidth or carbon of a cluster. Each field of the document replaces all that was there.
+
+    Running jobs keep their quotes. `carbon: null` in the document is --no-carbon; prices without tariffs are --no-tariffs.
+    """
+    from controlplane.api.schemas import ClusterPatch
+    from controlplane.cli.documents import read_document, validated
+
+    document = read_document(file) if file else {}
+    if no_carbon and document.get("carbon") is not None:
+        raise usage("--no-carbon, and the document declares carbon", "leave one of them out")
+    if no_tariffs and "prices" in document:
+        raise usage("--no-tariffs, and the document has prices", "leave one of them out; prices without tariffs take these away")
+    if no_carbon:
+        document["carbon"] = None
+    if not document and not no_tariffs:
+        raise usage("nothing to change", "give a document with -f FILE, --no-carbon or --no-tariffs")
+    with connect(context) as client:
+        if no_tariffs:
+            document["prices"] = client.cluster(name).prices.model_dump(mode="json", exclude={"tariffs"})
+        patch = validated(ClusterPatch, document, str(file) if file else "the change")
+        show(client.change_cluster(name, patch), output, _details)
+
+
 @app.command("cordon")
 def cordon(context: typer.Context, name: ClusterName, output: Output = "table") -> None:
     """Place nothing new there; what runs goes on."""

@@ -52,6 +52,10 @@ def test_what_is_declared_can_be_changed_and_is_checked(network: Network) -> Non
     told = {"grams_per_kwh": 550, "time_zone": "Asia/Shanghai", "hours": [nights], "watts": {"core": 6.5}}
     found = network.ok(network.operator.patch("/clusters/sh", json={"carbon": told}))["carbon"]
     assert (found["grams_per_kwh"], found["hours"][0]["grams_per_kwh"], found["watts"]) == (550.0, 300.0, {"core": 6.5})
+    kept = network.ok(network.operator.patch("/clusters/sh", json={"labels": {"tier": "gold"}, "prices": None}))
+    assert (kept["carbon"], kept["labels"], kept["prices"]) == (found, {"tier": "gold"}, kept["prices"])
+    assert network.ok(network.operator.patch("/clusters/sh", json={"carbon": None}))["carbon"] is None
+    assert network.ok(network.operator.get("/clusters/sh"))["carbon"] is None
     answer = network.operator.patch("/clusters/sh", json={"carbon": {**told, "time_zone": None}})
     assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, "carbon.time_zone")
     answer = network.operator.patch("/clusters/sh", json={"carbon": {"watts": {"core": 5}}})

@@ -290,3 +290,51 @@ def test_learned_speeds_are_a_line_for_each_model(server: FakeServer) -> None:
     assert server.requests[-1].url.params["tenant"] == "acme"
     server.answers["GET /speeds"] = page()
     assert server.run("speed", "list").stdout == "no run on accelerators has been measured yet\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "document", "sent"),
+    [
+        (["--no-carbon"], None, {"carbon": None}),
+        (["-f"], {"carbon": None, "labels": {"tier": "gold"}}, {"carbon": None, "labels": {"tier": "gold"}}),
+        (["-f"], {"inbound_bandwidth_mib_s": 50.0}, {"inbound_bandwidth_mib_s": 50.0}),
+    ],
+)
+def test_change_sends_what_is_given_and_no_more(
+    server: FakeServer, tmp_path: Path, options: list[str], document: dict[str, Any] | None, sent: dict[str, Any]
+) -> None:
+    server.answers["PATCH /clusters/sh"] = cluster()
+    (tmp_path / "c.json").write_text(json.dumps(document))
+    result = server.run("cluster", "change", "sh", *options, *([str(tmp_path / "c.json")] if document else []))
+    assert result.exit_code == 0, result.output
+    assert server.sent() == sent
+
+
+def test_change_takes_tariffs_away_and_keeps_the_prices(server: FakeServer) -> None:
+    night = {"time_zone": "UTC", "hours": [{"from": "22:00", "to": "06:00", "factor": 0.5}]}
+    plain = cluster()["prices"]
+    server.answers["GET /clusters/sh"] = cluster(prices={**plain, "tariffs": night})
+    server.answers["PATCH /clusters/sh"] = cluster()
+    assert server.run("cluster", "change", "sh", "--no-tariffs").exit_code == 0
+    sent = server.sent()["prices"]
+    assert "tariffs" not in sent
+    assert sent["cpu_hour"] == plain["cpu_hour"]
+
+
+@pytest.mark.parametrize(
+    ("options", "document", "words"),
+    [
+        ([], None, "nothing to change"),
+        (["--no-carbon"], {"carbon": {"grams_per_kwh": 5}}, "the document declares carbon"),
+        (["--no-tariffs"], {"prices": {}}, "the document has prices"),
+        ([], {"colour": "blue"}, "colour"),
+    ],
+)
+def test_change_says_what_does_not_go_together(
+    server: FakeServer, tmp_path: Path, options: list[str], document: dict[str, Any] | None, words: str
+) -> None:
+    (tmp_path / "c.json").write_text(json.dumps(document))
+    result = server.run("cluster", "change", "sh", *options, *(["-f", str(tmp_path / "c.json")] if document else []))
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert not server.requests
