@@ -20,13 +20,14 @@ from scheduler.dispatch import stop_order
 from scheduler.engine.evictable import Budget, Claims, Evictable, PreemptionPolicy
 from scheduler.engine.plan import Eviction, Plan
 from scheduler.engine.snapshot import Floats
-from scheduler.freeze import Frozen, held_by, held_vector, node_rows
+from scheduler.freeze import Frozen, held_of, held_vector, node_rows
 from scheduler.lifecycle import Cause, State
 from scheduler.sizes import is_known, leaving_for, part_of, staying
 from scheduler.store import evictions, jobs
 from scheduler.store.changes import Changes
 from scheduler.store.records import ACTIVE, ClaimRecord, EvictionRecord, JobRecord, RunRecord, Sizing
 from scheduler.store.session import Connection
+from scheduler.ways import on_model
 
 # The word of `retry.on` without which a job is not begun again when the network ends it.
 MAY_BE_MOVED = "infrastructure"
@@ -128,6 +129,11 @@ def _claims(frozen: Frozen, stopping: Mapping[str, str | None]) -> Claims:
     found = [item for item in frozen.world.claims if item.cluster in open_ and all((item.cluster, name) in nodes for name in item.nodes)]
     rows = {candidate.id: row for row, candidate in enumerate(frozen.candidates)}
     queues = {name: row for row, name in enumerate(snapshot.queues.names)}
+    ways = [frozen.candidates[rows[item.job_id]].ways if item.job_id in rows else () for item in found]
+    # A job has one way for each model.
+    choice = [
+        [way.model for way in mine].index(item.held["accelerator_model"]) if mine else 0 for item, mine in zip(found, ways, strict=True)
+    ]
     # Nodes in the order of ranks: workers of one node follow each other.
     places = [(row, name, count) for row, item in enumerate(found) for name, count in Counter(item.nodes).items()]
     pending = np.zeros((len(places), len(snapshot.resources)))
@@ -142,7 +148,7 @@ def _claims(frozen: Frozen, stopping: Mapping[str, str | None]) -> Claims:
         request=_table([held_vector(item.held, snapshot.resources) for item in found], snapshot.resources),
         node=np.array([nodes[found[row].cluster, name] for row, name, _ in places], dtype=np.int64),
         owner=np.array([row for row, _, _ in places], dtype=np.int64),
-        workers=np.array([count for _, _, count in places], dtype=np.int64), pending=pending,
+        workers=np.array([count for _, _, count in places], dtype=np.int64), pending=pending, choice=np.array(choice, dtype=np.int64),
     )  # fmt: skip
 
 
@@ -176,7 +182,7 @@ def named(job: JobRecord, to: JobRecord) -> str:
 
 
 def _order(changes: Changes, frozen: Frozen, eviction: Eviction, job: JobRecord, victims: list[RunRecord], claim_s: float) -> None:
-    now, snapshot, spec = frozen.world.now, frozen.snapshot, frozen.candidates[eviction.job].spec
+    now, snapshot, candidate = frozen.world.now, frozen.snapshot, frozen.candidates[eviction.job]
     cluster = snapshot.clusters.names[eviction.cluster]
     for run, right in zip(victims, eviction.rights, strict=True):
         words = f"ended to make room for {named(job, changes.job_of(run.job_id))} of the queue {job.queue}, which {RIGHT_WORDS[right]}"
@@ -186,8 +192,11 @@ def _order(changes: Changes, frozen: Frozen, eviction: Eviction, job: JobRecord,
     whom = ", ".join(f"{named(changes.job_of(run.job_id), job)} of the queue {run.queue}" for run in victims[:MOST_NAMED])
     more = f" and {len(victims) - MOST_NAMED} more" if len(victims) > MOST_NAMED else ""
     rights = " or ".join(RIGHT_WORDS[right] for right in sorted(set(eviction.rights)))
+    where = f"{cluster}{on_model(candidate.ways, eviction.choice)}"
     changes.move_job(
-        job, State.QUEUED, Cause.CLAIMED, at=now, message=f"room is made at {cluster}: {whom}{more} is ended, because this job {rights}"
+        job, State.QUEUED, Cause.CLAIMED, at=now, message=f"room is made at {where}: {whom}{more} is ended, because this job {rights}"
     )
     nodes = [snapshot.nodes.names[node] for node in eviction.nodes]
-    evictions.claim(changes.conn, ClaimRecord(job.id, cluster, nodes, held_by(spec), job.queue, now + claim_s))
+    evictions.claim(
+        changes.conn, ClaimRecord(job.id, cluster, nodes, held_of(candidate.ways[eviction.choice].resources), job.queue, now + claim_s)
+    )

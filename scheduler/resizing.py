@@ -15,7 +15,7 @@ from cluster.health import Health
 from scheduler.bells import agent_bell, job_bell
 from scheduler.engine.plan import Growth, Plan, Shrink
 from scheduler.engine.snapshot import Elastic
-from scheduler.freeze import Frozen, World, held_by, judge_jobs, node_rows, refreeze
+from scheduler.freeze import Frozen, World, held_of, judge_jobs, node_rows, refreeze
 from scheduler.lifecycle import Cause, State
 from scheduler.past import Past
 from scheduler.sizes import WHY_WORDS, is_known, most_paid, order
@@ -23,6 +23,7 @@ from scheduler.store import evictions, jobs
 from scheduler.store.changes import Changes
 from scheduler.store.records import ClaimRecord, JobRecord, Resize, RunRecord
 from scheduler.store.session import Connection
+from scheduler.ways import on_model
 
 IDLE_ROOM = "idle-room"
 # How long gangs that found no room are left alone while nothing is heard of: for what no bell tells, a window that opens or another server.
@@ -150,14 +151,18 @@ class _Books:
             return set()
         for (run, kept), why in zip(runs, shrink.rights, strict=True):
             order(self._changes, self._changes.job_of(run.job_id), run, Resize(kept, why, now, job.id), [], [])
-        snapshot, spec = frozen.snapshot, frozen.candidates[shrink.job].spec
+        snapshot, candidate = frozen.snapshot, frozen.candidates[shrink.job]
         cluster = snapshot.clusters.names[shrink.cluster]
         gone = sum(len(run.nodes) - kept for run, kept in runs)
         whose = " or ".join(WHY_WORDS[why] for why in sorted(set(shrink.rights)))
-        message = f"room is made at {cluster}: {gone} worker{'s' if gone > 1 else ''} of running gangs leave, because {whose}"
+        where = f"{cluster}{on_model(candidate.ways, shrink.choice)}"
+        message = f"room is made at {where}: {gone} worker{'s' if gone > 1 else ''} of running gangs leave, because {whose}"
         self._changes.move_job(job, State.QUEUED, Cause.CLAIMED, at=now, message=message)
         nodes = [snapshot.nodes.names[node] for node in shrink.nodes]
-        evictions.claim(self._changes.conn, ClaimRecord(job.id, cluster, nodes, held_by(spec), job.queue, now + claim_s))
+        evictions.claim(
+            self._changes.conn,
+            ClaimRecord(job.id, cluster, nodes, held_of(candidate.ways[shrink.choice].resources), job.queue, now + claim_s),
+        )
         return {job_bell(job.id), agent_bell(cluster), *(job_bell(run.job_id) for run, _ in runs)}
 
     def _unchanged(self, run_id: str) -> RunRecord | None:

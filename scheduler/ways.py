@@ -41,6 +41,11 @@ class Way:
         return self.resources.accelerator.model if self.resources.accelerator else None
 
 
+def on_model(ways: Sequence[Way], choice: int) -> str:
+    """In words the accelerator model of one of a job's ways, where it has several: ` on A100`."""
+    return f" on {ways[choice].model}" if len(ways) > 1 else ""
+
+
 def class_of(document: Mapping[str, Any], spec: JobSpec) -> str:
     """Jobs of which this is the same are judged alike; `document` is the spec as stored. Like jobs share what is learned of them."""
     learns = spec.resources.accelerator is not None and spec.resources.accelerator.learns

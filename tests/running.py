@@ -45,12 +45,13 @@ class DrawnRun:
 
 @dataclass(frozen=True)
 class DrawnClaim:
-    """Room that a job waits for."""
+    """Room that a job waits for, in one of its ways."""
 
     job: str
     size: Amount
     places: tuple[str, ...]
     queue: str = "default"
+    choice: int = 0
 
 
 def run(
@@ -66,9 +67,9 @@ def gang(drawn: DrawnRun, least: int, own: int, most: int = 0, *, same: str = ""
     return replace(drawn, least=least, own=own, most=most, same=same, left_s=left_s)
 
 
-def claim(job: str, size: str, *places: str, queue: str = "default") -> DrawnClaim:
-    """What a job has claimed."""
-    return DrawnClaim(job, _amount(size), places, queue)
+def claim(job: str, size: str, *places: str, queue: str = "default", choice: int = 0) -> DrawnClaim:
+    """What a job has claimed, to be run in this way."""
+    return DrawnClaim(job, _amount(size), places, queue, choice)
 
 
 def beside(
@@ -149,7 +150,7 @@ def _claims(snapshot: Snapshot, claims: Sequence[DrawnClaim], runs: Sequence[Dra
         request=_rows([item.size for item in claims], snapshot),
         node=np.array([names.index(name) for _, name, _ in places], dtype=np.int64),
         owner=np.array([row for row, _, _ in places], dtype=np.int64), workers=np.array([count for _, _, count in places], dtype=np.int64),
-        pending=pending,
+        pending=pending, choice=np.array([item.choice for item in claims], dtype=np.int64),
     )  # fmt: skip
 
 

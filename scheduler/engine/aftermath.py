@@ -53,16 +53,16 @@ def carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
 
 def _kept(snapshot: Snapshot, plan: Plan) -> Iterator[tuple[int, Floats]]:
     """What is kept on nodes for jobs that others are ended for, all but what these hold there still."""
-    claims, running, request = snapshot.claims, snapshot.evictable, snapshot.jobs.request
+    claims, running, requests = snapshot.claims, snapshot.evictable, with_alternatives(snapshot).jobs.request
     placed = {item.job for item in plan.placements}
     if claims.ids:
         waits = [int(claims.job[owner]) not in placed for owner in claims.owner]
         yield from zip(claims.node[waits].tolist(), claims.kept()[waits], strict=True)
-    for eviction in plan.evictions:
+    for eviction, row in zip(plan.evictions, chosen_rows(snapshot, plan.evictions), strict=True):
         for node, workers in Counter(eviction.nodes).items():
             there = np.isin(running.owner, eviction.runs) & (running.node == node)
             held = running.request[running.owner[there]].sum(axis=0)
-            yield node, np.maximum(request[eviction.job] * workers - held, 0.0)
+            yield node, np.maximum(requests[row] * workers - held, 0.0)
 
 
 def _after_arrays(jobs: Jobs, plan: Plan) -> Jobs:

@@ -1,8 +1,8 @@
 """Alternatives: a job that may use one of several accelerator models is placed as the best of several jobs, of which one starts.
 
 Each further way to run a job is a row of its own behind the rows of the jobs, alike in all but what it asks for, costs and takes. So
-rooms and filters know nothing of alternatives; whoever places or promises a start looks at all rows of a job together, and claims and
-evictions are for the first of them.
+rooms and filters know nothing of alternatives; whoever places, promises a start or has others ended looks at all rows of a job
+together, and a claim is for one of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from scheduler.engine.plan import Placement, Promise
+from scheduler.engine.plan import Eviction, Placement, Promise, Shrink
 from scheduler.engine.reasons import Reason
 from scheduler.engine.snapshot import Bools, Floats, Further, Ints, Jobs, Snapshot
 
@@ -37,21 +37,23 @@ def ways_of(snapshot: Snapshot) -> list[tuple[int, ...]]:
     return rows
 
 
-def chosen_rows(snapshot: Snapshot, placements: Sequence[Placement | Promise]) -> list[int]:
-    """Of each placement or promise the row in `with_alternatives` of the way that its job is run by."""
+def chosen_rows(snapshot: Snapshot, chosen: Sequence[Placement | Promise | Eviction | Shrink]) -> list[int]:
+    """Of each part of a plan the row in `with_alternatives` of the way that its job is run by."""
+    if snapshot.further is None:
+        return [item.job for item in chosen]
     ways = ways_of(snapshot)
-    return [ways[item.job][item.choice] for item in placements]
+    return [ways[item.job][item.choice] for item in chosen]
 
 
 def as_placed(snapshot: Snapshot, placements: Sequence[Placement]) -> Snapshot:
-    """The world in which each placed job asks for what it was given, and every other for what it does in the way named first."""
+    """The world in which each placed job asks for what it was given; the others have the choice that they had."""
     if snapshot.further is None:
         return snapshot
     rows, every = np.arange(len(snapshot.jobs.ids)), with_alternatives(snapshot).jobs
     rows[[item.job for item in placements]] = chosen_rows(snapshot, placements)
     columns: dict[str, Any] = {item.name: getattr(every, item.name) for item in fields(Jobs) if item.name != "ids"}
     chosen = Jobs(snapshot.jobs.ids, **{name: column[rows] for name, column in columns.items()})
-    return replace(snapshot, jobs=chosen, further=None)
+    return replace(snapshot, jobs=chosen)
 
 
 def policies_of(snapshot: Snapshot, job: int) -> Ints:

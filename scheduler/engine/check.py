@@ -7,12 +7,12 @@ breaks an invariant is a bug; nothing of it is committed. Conditions are put so 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scheduler.engine.aftermath import only_jobs
-from scheduler.engine.check_alternatives import as_chosen, choice_faults
+from scheduler.engine.check_alternatives import as_chosen, choice_faults, with_all_ways
 from scheduler.engine.check_arrays import array_faults
 from scheduler.engine.check_devices import device_faults
 from scheduler.engine.check_gangs import gang_faults
@@ -41,8 +41,9 @@ def check(snapshot: Snapshot, plan: Plan) -> None:
         faults += [*quota_faults(snapshot, plan), *gang_faults(snapshot, plan), *device_faults(snapshot, plan)]
         faults += [*promise_faults(promised, plan), *array_faults(snapshot, plan), *window_faults(snapshot, plan)]
         faults += claim_faults(snapshot, plan)
-        sizes = size_faults(snapshot, plan)
-        faults += sizes or [*preemption_faults(shrunk(snapshot, plan.shrinks), plan), *_joining(given, plan)]
+        ways = with_all_ways(given, plan)
+        sizes = size_faults(ways, plan)
+        faults += sizes or [*preemption_faults(replace(ways, snapshot=shrunk(ways.snapshot, plan.shrinks)), plan), *_joining(given, plan)]
     if faults:
         raise PlanRejectedError("; ".join(faults))
 

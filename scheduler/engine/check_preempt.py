@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from scheduler.engine.check_alternatives import Ways
 from scheduler.engine.check_queues import with_all_below
 from scheduler.engine.freed_devices import FreedDevices
 from scheduler.engine.plan import Eviction, Plan
@@ -26,15 +27,16 @@ NEVER, LOWER_PRIORITY, RECLAIM_QUOTA = 0, 1, 2
 RIGHTS = {"lower-priority": LOWER_PRIORITY, "reclaim-quota": RECLAIM_QUOTA}
 
 
-def preemption_faults(snapshot: Snapshot, plan: Plan) -> list[str]:
-    """What a plan breaks of the rules of preemption, in the world in which its gangs are shrinking."""
+def preemption_faults(ways: Ways, plan: Plan) -> list[str]:
+    """What a plan breaks of the rules of preemption, in the world in which its gangs are shrinking and jobs ask for what they are given."""
+    snapshot = ways.snapshot
     if not plan.evictions:
         return []
     unknown = _unknown(snapshot, plan)
     if unknown:
         return unknown
     faults = [*_victims(snapshot, plan), *_circles(snapshot, plan), *_behind_others(snapshot, plan)]
-    world = World(snapshot, plan)
+    world = World(ways, plan)
     for eviction in plan.evictions:
         faults += [*_rights(world, eviction), *_needs(world, eviction)]
         world.carry_out(eviction)
@@ -95,10 +97,14 @@ def _circles(snapshot: Snapshot, plan: Plan) -> list[str]:
 
 
 class World:
-    """What there is as the evictions before have left it: room on nodes, what queues hold, and the runs that go on."""
+    """What there is as the evictions before have left it: room on nodes, what queues hold, and the runs that go on.
 
-    def __init__(self, snapshot: Snapshot, plan: Plan) -> None:
-        self.snapshot = snapshot
+    Jobs are asked about by their rows, which are those of the ways that were chosen, and by those of their other ways.
+    """
+
+    def __init__(self, ways: Ways, plan: Plan) -> None:
+        self.ways, self.snapshot = ways, ways.snapshot
+        snapshot = ways.snapshot
         running, claims, placed = snapshot.evictable, snapshot.claims, {item.job for item in plan.placements}
         self.total: Floats = running.request * np.bincount(running.owner, minlength=len(running.ids))[:, None]
         self.room = snapshot.nodes.free + 2 * ROUNDING * snapshot.nodes.total
@@ -144,6 +150,11 @@ class World:
         """[Q, R] What each queue holds with all below it."""
         return with_all_below(self.snapshot.queues.parent, self.held)
 
+    def needs_nothing(self, job: int) -> bool:
+        """Whether a job finds room in one of its ways, by a margin, though nobody ends for it."""
+        clusters = range(len(self.snapshot.clusters.names))
+        return any(self.takes(row, cluster, slack=1.5 * ROUNDING) for row in self.ways.rows(job) for cluster in clusters)
+
     def takes(self, job: int, cluster: int, without: tuple[int, ...] = (), slack: float = 0.0) -> bool:
         """Whether a cluster has room for a job, and its queue may hold it, once these runs have ended.
 
@@ -169,7 +180,7 @@ class World:
     def suitable(self, job: int, cluster: int) -> Bools:
         """[N] The nodes of a cluster that a job may use, room aside, and on which no other one is promised a start."""
         found = _suitable(self.snapshot, job, cluster)
-        found[[node for other, nodes in self.promised if other != job for node in nodes]] = False
+        found[[node for other, nodes in self.promised if other != self.ways.of[job] for node in nodes]] = False
         return found
 
     def _may_hold(self, job: int) -> bool:
@@ -234,10 +245,10 @@ def sisters(parent: Ints, one: int, other: int) -> tuple[int, int]:
 
 
 def _needs(world: World, eviction: Eviction) -> Iterator[str]:
-    """That the job goes nowhere without victims, goes there with them, and would not without any one of them."""
+    """That the job goes nowhere without victims in any of its ways, goes there in this one with them, and would not without any of them."""
     snapshot, job, runs = world.snapshot, eviction.job, eviction.runs
     name = snapshot.jobs.ids[job]
-    if any(world.takes(job, cluster, slack=1.5 * ROUNDING) for cluster in range(len(snapshot.clusters.names))):
+    if world.needs_nothing(job):
         yield f"runs are ended for {name} though it needs none of it"
     if not world.takes(job, eviction.cluster, runs):
         yield f"{name} does not fit though runs are ended for it"
@@ -262,7 +273,7 @@ def claim_faults(snapshot: Snapshot, plan: Plan) -> list[str]:
     claims, jobs, nodes = snapshot.claims, snapshot.jobs, snapshot.nodes
     if not claims.ids:
         return []
-    seats = {item.job: Counter(item.nodes) for item in plan.placements}
+    seats = {item.job: (item.choice, Counter(item.nodes)) for item in plan.placements}
     kept, used = np.zeros_like(nodes.free), np.zeros_like(nodes.free)
     for item in plan.placements:
         for node in item.nodes:
@@ -270,7 +281,7 @@ def claim_faults(snapshot: Snapshot, plan: Plan) -> list[str]:
     for claim, job in enumerate(claims.job.tolist()):
         places = np.flatnonzero(claims.owner == claim)
         where = Counter(dict(zip(claims.node[places].tolist(), claims.workers[places].tolist(), strict=True)))
-        if seats.get(job) != where:
+        if seats.get(job) != (int(claims.choice[claim]), where):
             for place in places.tolist():
                 amount = claims.request[claim] * claims.workers[place] - claims.pending[place]
                 kept[claims.node[place]] += np.maximum(amount, 0.0)

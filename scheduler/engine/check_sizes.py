@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from scheduler.engine.check_alternatives import Ways
 from scheduler.engine.check_preempt import RIGHTS, World, is_taken_back, sisters, way_up
 from scheduler.engine.parts import Parts, by_worker
 from scheduler.engine.plan import Eviction, Plan, Shrink
@@ -22,10 +23,10 @@ from scheduler.engine.snapshot import FIRST_ACCELERATOR, ROUNDING, WHOLE, Floats
 GROWN_ROOM = "grown-room"
 
 
-def size_faults(snapshot: Snapshot, plan: Plan) -> list[str]:
-    """What a plan breaks of the rules by which gangs shrink and grow."""
-    faults = _unknown(snapshot, plan)
-    return faults or [*_shrinks(snapshot, plan), *_joins(snapshot, plan)]
+def size_faults(ways: Ways, plan: Plan) -> list[str]:
+    """What a plan breaks of the rules by which gangs shrink and grow, in the world in which jobs ask for what they are given."""
+    faults = _unknown(ways.snapshot, plan)
+    return faults or [*_shrinks(ways, plan), *_joins(ways.snapshot, plan)]
 
 
 def _unknown(snapshot: Snapshot, plan: Plan) -> list[str]:
@@ -49,12 +50,12 @@ def _unknown(snapshot: Snapshot, plan: Plan) -> list[str]:
     return faults
 
 
-def _shrinks(snapshot: Snapshot, plan: Plan) -> Iterator[str]:
+def _shrinks(ways: Ways, plan: Plan) -> Iterator[str]:
     if not plan.shrinks:
         return
-    running = snapshot.evictable
+    running = ways.snapshot.evictable
     parts = by_worker(running, np.where(running.ending, running.workers(), running.least))
-    world, kept = World(replace(snapshot, evictable=parts.evictable), plan), running.workers()
+    world, kept = World(replace(ways, snapshot=replace(ways.snapshot, evictable=parts.evictable)), plan), running.workers()
     for item in plan.shrinks:
         for run, count in item.gangs:
             if not running.least[run] <= count < kept[run] or running.ending[run]:
@@ -99,7 +100,7 @@ def _needs(world: World, item: Shrink, rows: dict[int, list[int]]) -> Iterator[s
     """That the job goes nowhere without these workers leaving, goes there with them, and not with one of any gang's fewer."""
     snapshot, job = world.snapshot, item.job
     name, leaving = snapshot.jobs.ids[job], tuple(row for found in rows.values() for row in found)
-    if any(world.takes(job, cluster, slack=1.5 * ROUNDING) for cluster in range(len(snapshot.clusters.names))):
+    if world.needs_nothing(job):
         yield f"gangs shrink for {name} though it needs none of it"
     if not world.takes(job, item.cluster, leaving):
         yield f"{name} does not fit though gangs shrink for it"

@@ -106,7 +106,8 @@ class Claims:
     """Room that is kept for jobs: place t of claim `owner[T]` is `workers[T]` workers on `node[T]`, in the order of ranks.
 
     `ids[K]` are the jobs, `job[K]` their rows or -1 where they are not looked at, `queue[K]` their queues, `request[K, R]` what a
-    worker asks for. `pending[T, R]` is held there still by runs that are ended for this job.
+    worker asks for, `choice[K]` the way that the job is run by there (see Placement), its first when left out. `pending[T, R]` is
+    held there still by runs that are ended for this job.
     """
 
     ids: tuple[str, ...] = ()
@@ -117,6 +118,11 @@ class Claims:
     owner: Ints = field(default_factory=_no_numbers)
     workers: Ints = field(default_factory=_no_numbers)
     pending: Floats = field(default_factory=_no_table)
+    choice: Ints = field(default_factory=_no_numbers)
+
+    def __post_init__(self) -> None:
+        if len(self.choice) != len(self.ids):
+            object.__setattr__(self, "choice", np.zeros(len(self.ids), dtype=np.int64))
 
     def asked(self) -> Floats:
         """[T, R] What each place is for."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from scheduler.engine.alternatives import chosen_rows, with_alternatives
 from scheduler.engine.evictable import Claims, Evictable
 from scheduler.engine.plan import Shrink
 from scheduler.engine.snapshot import Floats, Ints, Snapshot
@@ -52,7 +53,8 @@ def shrunk(snapshot: Snapshot, shrinks: Sequence[Shrink]) -> Snapshot:
     pending = [_leaving(evictable, workers, shrinks[row - len(claims.ids)], node) for row, node, _ in places]
     more = Claims(
         ids=tuple(jobs.ids[item.job] for item in shrinks), job=np.array([item.job for item in shrinks], dtype=np.int64),
-        queue=jobs.queue[[item.job for item in shrinks]], request=jobs.request[[item.job for item in shrinks]],
+        queue=jobs.queue[[item.job for item in shrinks]], choice=np.array([item.choice for item in shrinks], dtype=np.int64),
+        request=with_alternatives(snapshot).jobs.request[chosen_rows(snapshot, shrinks)],
         node=np.array([node for _, node, _ in places], dtype=np.int64), owner=np.array([row for row, _, _ in places], dtype=np.int64),
         workers=np.array([count for _, _, count in places], dtype=np.int64), pending=np.array(pending),
     )  # fmt: skip
@@ -68,7 +70,7 @@ def _leaving(evictable: Evictable, workers: Ints, shrink: Shrink, node: int) -> 
 
 
 def _joined(first: Claims, second: Claims) -> Claims:
-    names = ("job", "queue", "request", "node", "owner", "workers", "pending")
+    names = ("job", "queue", "request", "node", "owner", "workers", "pending", "choice")
     columns = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names}
     return Claims(ids=(*first.ids, *second.ids), **columns)
 

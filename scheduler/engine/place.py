@@ -306,7 +306,7 @@ def _placed(snapshot: Snapshot) -> Plan:
         blocked += without_limits(named.snapshot, by_queue, placements)
     by_queue |= dict.fromkeys(turns.behind(), Reason.QUEUE_ORDER) | dict.fromkeys(limits.held_back(), Reason.ARRAY_LIMIT) | later
     promises = room.foresight.promises
-    ground = Ground(lambda job: room.standing(job).usable, room.share)
+    ground = Ground(lambda row: room.standing(row).usable, room.share)
     world = as_placed(named.snapshot, placements)
     shrinks = shrink(world, ground, blocked, placements, promises)
     helped = {item.job for item in shrinks}
@@ -338,18 +338,18 @@ def pass_over(room: Room, turns: Turns, job: int, rows: tuple[int, ...]) -> None
 
 def _seat_claims(snapshot: Snapshot, room: Room, limits: ArrayLimits) -> tuple[Turns, list[Placement]]:
     """Seat the jobs whose claimed room is free now; the turns of all others."""
-    seated = seat(snapshot, room.snapshot.nodes.free, lambda job: room.standing(job).usable, partial(_claimed, room, limits))
+    seated = seat(snapshot, room.snapshot.nodes.free, lambda row: room.standing(row).usable, partial(_claimed, room, limits))
     placements = []
     for item in seated:
         cluster = int(snapshot.nodes.cluster[item.nodes[0]])
-        room.note(item.job, cluster, item.nodes, item.devices)
-        placements.append(Placement(item.job, cluster, tuple(item.nodes.tolist()), 0.0, item.devices))
+        room.note(room.ways[item.job][item.choice], cluster, item.nodes, item.devices)
+        placements.append(Placement(item.job, cluster, tuple(item.nodes.tolist()), 0.0, item.devices, item.choice))
     return Turns(holding(snapshot, seated), frozenset(item.job for item in seated)), placements
 
 
-def _claimed(room: Room, limits: ArrayLimits, job: int, nodes: Ints) -> tuple[Chosen, ...] | None:
-    """Book devices for a job on the nodes that it has claimed, if there are enough and its array lets it start."""
-    devices = room.take_devices(job, nodes) if limits.may_start(job) else None
+def _claimed(room: Room, limits: ArrayLimits, job: int, row: int, nodes: Ints) -> tuple[Chosen, ...] | None:
+    """Book devices for a way to run a job on the nodes that it has claimed, if there are enough and its array lets it start."""
+    devices = room.take_devices(row, nodes) if limits.may_start(job) else None
     if devices is not None:
         limits.grant(job)
     return devices

@@ -59,7 +59,7 @@ class Eviction:
     """Runs (rows of `Evictable`) that are ended for a job, by which right each (`lower-priority` or `reclaim-quota`), in this order.
 
     `nodes[w]` is the node that the job claims for its worker of rank w, all of them nodes of `cluster`; it goes there once the
-    runs have ended, so it is among the unplaced of the same plan.
+    runs have ended, so it is among the unplaced of the same plan. `choice` is the way that room is made for (see Placement).
     """
 
     job: int
@@ -67,6 +67,7 @@ class Eviction:
     nodes: tuple[int, ...]
     runs: tuple[int, ...]
     rights: tuple[str, ...]
+    choice: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Shrink:
     nodes: tuple[int, ...]
     gangs: tuple[tuple[int, int], ...]
     rights: tuple[str, ...]
+    choice: int = 0
 
 
 @dataclass(frozen=True)

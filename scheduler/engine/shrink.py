@@ -4,7 +4,8 @@ What a gang was granted in its turn is its own. Room that it grew into was nobod
 policy; so that a gang that grows stands in nobody's way. Below what is its own a gang shrinks, never under its least, where the
 policy of the job's queue would let it end the run (`reclaim`). For each job, in the order of their turns: 1. does it fit once what
 is ending anyway has ended? then it waits; 2. in each place, take workers, the highest rank first and grown room first, until the
-job fits; 3. give back what turns out not to be needed; 4. of all places the one where least is taken, and least of what is owned.
+job fits; 3. give back what turns out not to be needed; 4. of all places the one where least is taken, and least of what is owned. A job
+that may be run in several ways is asked about in each of them, as by `preempt`.
 
 Room is made for as many workers as a job needs at least, and by shrinking alone: who would need runs ended as well is left to `preempt`.
 """
@@ -34,8 +35,9 @@ class _Taken(NamedTuple):
 
 
 class _Offer(NamedTuple):
-    """What is taken for a job to fit on some nodes, of which so many workers are owned by their gangs."""
+    """What is taken for a job to fit on some nodes in one of its ways, of which so many workers are owned by their gangs."""
 
+    row: int
     owned: int
     nodes: Ints
     taken: tuple[_Taken, ...]
@@ -79,20 +81,20 @@ class _Shrinking:
 
     def look(self, job: int) -> Shrink | None:
         """The least that is taken for a job, booked; None when it needs nothing or finds nothing."""
-        search, usable = self._search, self._search.usable(job)
-        places = list(search.together(job, usable))
-        enough = [nodes for nodes in places if search.suffices(job, nodes, ())]
-        if enough:
-            # It waits for what is ending.
-            search.await_room(job, enough)
+        search, usable = self._search, {row: self._search.usable(row) for row in self._search.ways[job]}
+        if search.waits_for_ends(job, usable):
             return None
-        found = [taken for nodes in places if (taken := self._take(job, nodes)) is not None]
+        found = [
+            offer for row, there in usable.items() for nodes in search.together(row, there) if (offer := self._take(row, nodes)) is not None
+        ]
         if not found:
             self._hopeless.add(search.kind(job))
             return None
-        best = min(found, key=lambda offer: (offer.owned, len(offer.taken), int(offer.nodes[0])))
+        least = min((offer.owned, len(offer.taken)) for offer in found)
+        cheapest = [(offer.row, offer.nodes, offer) for offer in found if (offer.owned, len(offer.taken)) == least]
+        best = search.preferred(job, cheapest)[0][2]
         rows, rights = tuple(item.row for item in best.taken), tuple(item.right for item in best.taken)
-        seats = search.book(job, Cover((0, 0.0, 0, 0), rows, rights, best.nodes))
+        seats = search.book(best.row, Cover((0, 0.0, 0, 0), rows, rights, best.nodes))
         gangs: dict[int, tuple[int, PreemptionPolicy]] = {}
         for item in best.taken:
             gang = int(self._parts.gang[item.row])
@@ -103,10 +105,11 @@ class _Shrinking:
         cluster = int(self._snapshot.nodes.cluster[seats[0]])
         order = sorted(gangs, key=self._runs.ids.__getitem__)
         words = tuple(gangs[gang][1].label if gangs[gang][1] else GROWN_ROOM for gang in order)
-        return Shrink(job, cluster, tuple(seats.tolist()), tuple((gang, gangs[gang][0]) for gang in order), words)
+        pairs = tuple((gang, gangs[gang][0]) for gang in order)
+        return Shrink(job, cluster, tuple(seats.tolist()), pairs, words, search.ways[job].index(best.row))
 
     def _take(self, job: int, nodes: Ints) -> _Offer | None:
-        """What gangs give up so that a job fits on some nodes; None if it never does."""
+        """What gangs give up so that a job fits on some nodes in a way, which is given by its row; None if it never does."""
         search, holdings, taken = self._search, self._search.holdings, list[_Taken]()
         fits = False
         for item in self._offers(job, nodes):
@@ -120,7 +123,7 @@ class _Shrinking:
             holdings.release(item.row, -1)
         if not fits or not self._are_due(job, taken) or not search.is_left(job, nodes, [item.row for item in taken]):
             return None
-        return _Offer(sum(item.right > PreemptionPolicy.NEVER for item in taken), nodes, tuple(taken))
+        return _Offer(job, sum(item.right > PreemptionPolicy.NEVER for item in taken), nodes, tuple(taken))
 
     def _offers(self, job: int, nodes: Ints) -> Iterator[_Taken]:
         """Parts in the order in which they are taken: what gangs have grown into, then what is theirs, where the job has a right to it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from typer.testing import CliRunner, Result
 
@@ -57,6 +58,30 @@ def test_a_team_takes_its_quota_back(tmp_path: Path) -> None:
         network.ok(network.operator.post(f"/jobs/{ours['id']}:cancel"))
         done = network.wait(theirs["id"])
         assert (done["state"], done["attempts"]) == ("succeeded", 2)
+
+
+def test_room_is_made_on_the_model_that_has_somebody_who_may_be_ended(tmp_path: Path) -> None:
+    def on(name: str, priority: str, *models: str) -> dict[str, Any]:
+        accelerator = {"model": models[0]} if len(models) == 1 else {"any_of": [{"model": model} for model in models]}
+        return job(name, kind="command", priority=priority, resources={"cpu": 1, "accelerator": accelerator})
+
+    with Network(tmp_path / "data", **PATIENT) as network:
+        network.add_tenant()
+        network.add_cluster("sh", node("n1", 8, 32, "H200", 1), node("n2", 8, 32, "A100", 1), script=lasting)
+        assert cpn(network, "queue", "change", "default", "--preemption", "lower-priority").exit_code == 0
+        first, second = network.submit(on("first", "high", "H200")), network.submit(on("second", "low", "A100"))
+        for item in (first, second):
+            network.wait(item["id"], "running")
+        urgent = network.submit(on("urgent", "high", "H200", "A100"))
+        [run] = network.wait(urgent["id"], "running")["runs"]
+        assert (run["accelerator_model"], run["accelerator_devices"]) == ("A100", [[0]])
+        told = json.loads(cpn(network, "job", "explain", urgent["id"], "-o", "json").stdout)["events"]
+        assert [item["message"] for item in told if item["cause"] == "claimed"] == [
+            f"room is made at sh on A100: {second['id']} of the queue default is ended, because this job has a higher priority"
+        ]
+        assert network.job(first["id"])["state"] == "running"
+        assert (network.job(second["id"])["state"], network.job(second["id"])["attempts_spared"]) == ("queued", 1)
+        assert network.clusters["sh"].violations == []
 
 
 def test_a_job_that_waits_for_the_end_of_others_says_so(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
+from scheduler.engine.alternatives import with_lengths
 from scheduler.engine.check import check
 from scheduler.engine.evictable import Budget, PreemptionPolicy
 from scheduler.engine.place import place
@@ -22,11 +23,12 @@ from scheduler.engine.plan import Eviction, Plan
 from scheduler.engine.reasons import Reason
 from scheduler.engine.snapshot import Running, Snapshot
 from scheduler.errors import PlanRejectedError
-from tests.builders import DrawnQueue, cluster, job, queue, world
+from tests.builders import DrawnQueue, cluster, job, or_else, queue, world
 from tests.reordering import reordered
 from tests.running import DrawnRun, beside, claim, gang, run, told
 
 POLICIES = (PreemptionPolicy.NEVER, PreemptionPolicy.LOWER_PRIORITY, *[PreemptionPolicy.RECLAIM_QUOTA] * 4)
+MODELS = {"H200": "A100", "A100": "H200"}
 SIZES = ("1", "2", "2", "4", "1+1H200", "0.1", "0.2")
 
 
@@ -44,6 +46,8 @@ class Work:
     same: str
     left: int  # Cycles that it needs to run.
     comes: int = 0
+    other: str = ""  # What it asks for where it is run in its other way, if it has one.
+    holds: str = ""
     places: tuple[str, ...] = ()
     ran: int = 0
     restarts: int = 0
@@ -56,6 +60,11 @@ class Work:
     settles_at: int = 0
 
     @property
+    def ways(self) -> tuple[str, ...]:
+        """What it asks for in each of its ways."""
+        return (self.size, self.other) if self.other else (self.size,)
+
+    @property
     def stays(self) -> int:
         """How many workers it has without those that leave."""
         return len(self.places) - self.leaving
@@ -63,13 +72,17 @@ class Work:
 
 @dataclass
 class Story:
-    """A world that goes on; everything comes from the seed. In an `elastic` one running gangs are resized."""
+    """A world that goes on; everything comes from the seed. In an `elastic` one running gangs are resized.
+
+    With `several` there are two models of accelerators, and most who ask for one may use either.
+    """
 
     seed: int
     elastic: bool = False
+    several: bool = False
     budget: Budget = field(default_factory=lambda: Budget(runs=3, restarts=2))
     past: list[tuple[str, str]] = field(default_factory=list)
-    claims: dict[str, tuple[tuple[str, ...], int]] = field(default_factory=dict)
+    claims: dict[str, tuple[tuple[str, ...], int, int]] = field(default_factory=dict)  # places, until which cycle, in which way
     cycle: int = 0
     overtaken: list[str] = field(default_factory=list)
 
@@ -79,8 +92,11 @@ class Story:
         apart = self.random.random() < 0.5
         self.sizes = [*SIZES, *(("1+0.5H200", "0.1+0.3H200") if apart else ())]
         self.kinds = ["2", "4#z.1", "4#z.2", "4@gold", "4+1,1H200#z.1" if apart else "4+2H200#z.1"]
+        if self.several:
+            self.sizes = ["1+1H200", "1+1A100", "2+2H200", *self.sizes]
+            self.kinds += ["4+2A100#z.2", "4+1A100+1H200#z.2"]
         nodes = [" ".join(self.random.choices(self.kinds, k=self.random.randint(1, 2))) for _ in "ab"]
-        self.clusters = [cluster("gz", f"{nodes[0]} {self.kinds[-1]}"), cluster("sh", nodes[1])]
+        self.clusters = [cluster("gz", f"{nodes[0]} {self.kinds[4]}"), cluster("sh", " ".join([nodes[1], *self.kinds[5:6]]))]
         shape = self.random.choice([[("a", ""), ("b", "")], [("o", ""), ("a", "o"), ("b", "o"), ("c", "")]])
         self.queues = [self._queue(name, below) for name, below in shape]
         leaves = [name for name, _ in shape if name not in {below for _, below in shape}]
@@ -96,11 +112,15 @@ class Story:
     def _work(self, name: str, leaves: list[str]) -> Work:
         # Who comes later is often more urgent, so that there is somebody to be ended.
         pick, comes = self.random.choice, self.random.randrange(7)
-        return Work(
+        found = Work(
             name, pick(self.sizes), pick([1, 1, 1, 2, (1, 3)]), pick(leaves), rank=pick([-100, 0, 0, 100]) + 20 * comes,
             labels=pick(["", "", "", "", "", "gold"]), fixed=self.random.random() < 0.1, same=pick(["", "", "", "rack"]),
             left=self.random.randint(5, 20), comes=comes,
         )  # fmt: skip
+        if self.several and self.random.random() < 0.8:
+            model = next((model for model in MODELS if model in found.size), "")
+            found.other = found.size.replace(model, MODELS[model]) if model else ""
+        return found
 
     def snapshot(self) -> Snapshot:
         """The world as the next plan sees it."""
@@ -112,13 +132,18 @@ class Story:
                 sequence=int(work.name[1:]), refused=refused if work.name.endswith("3") else {})
             for work in waiting
         ]  # fmt: skip
+        jobs = [or_else(item, work.other) if work.other else item for item, work in zip(jobs, waiting, strict=True)]
         # All sizes are named, so that resources are the same in every cycle.
-        drawn = world(*self.clusters, jobs=[*jobs, job("never", "1+1H200", queue=self.queues[-1].name)], queues=self.queues)
+        never = job("never", "1+1H200+1A100" if self.several else "1+1H200", queue=self.queues[-1].name)
+        drawn = world(*self.clusters, jobs=[*jobs, never], queues=self.queues)
         drawn = reordered(
             drawn, clusters=range(2), nodes=range(len(drawn.nodes.names)), queues=range(len(self.queues)), jobs=range(len(jobs))
         )  # fmt: skip
-        claims = [claim(name, self.works[name].size, *places, queue=self.works[name].queue) for name, (places, _) in self.claims.items()]
-        drawn = replace(drawn, jobs=replace(drawn.jobs, length_s=np.array([60.0 * work.left for work in waiting])))
+        claims = [
+            claim(name, self.works[name].ways[choice], *places, queue=self.works[name].queue, choice=choice)
+            for name, (places, _, choice) in self.claims.items()
+        ]
+        drawn = with_lengths(drawn, [[60.0 * work.left] * len(work.ways) for work in waiting])
         parts = [(work, part) for work in running for part in self._drawn(work)]
         found = beside(drawn, *(part for _, part in parts), claims=claims, past=self.past, budget=self.budget)
         runs = found.evictable
@@ -147,7 +172,7 @@ class Story:
     def _drawn(self, work: Work) -> list[DrawnRun]:
         def part(name: str, places: tuple[str, ...], ending_for: str) -> DrawnRun:
             return run(
-                name, work.size, *places, queue=work.queue, rank=work.rank, lost_s=60.0 * work.ran, restarts=work.restarts,
+                name, work.holds, *places, queue=work.queue, rank=work.rank, lost_s=60.0 * work.ran, restarts=work.restarts,
                 fixed=work.fixed, ending_for=ending_for,
             )  # fmt: skip
 
@@ -165,10 +190,11 @@ class Story:
         for item in plan.placements:
             work = self.works[snapshot.jobs.ids[item.job]]
             work.places, work.ran, work.own = tuple(where[node] for node in item.nodes), 0, len(item.nodes)
+            work.holds = work.ways[item.choice]
             self.claims.pop(work.name, None)
         for eviction in plan.evictions:
             gains = snapshot.jobs.ids[eviction.job]
-            self.claims[gains] = (tuple(where[node] for node in eviction.nodes), self.cycle + 6)
+            self.claims[gains] = (tuple(where[node] for node in eviction.nodes), self.cycle + 6, eviction.choice)
             for row in eviction.runs:
                 victim = self.works[snapshot.evictable.jobs[row]]
                 victim.ending_for, victim.ends_in = gains, self.random.randint(1, 3)
@@ -179,7 +205,7 @@ class Story:
     def _resize(self, snapshot: Snapshot, plan: Plan, where: list[str]) -> None:
         for shrink in plan.shrinks:
             gains = snapshot.jobs.ids[shrink.job]
-            self.claims[gains] = (tuple(where[node] for node in shrink.nodes), self.cycle + 6)
+            self.claims[gains] = (tuple(where[node] for node in shrink.nodes), self.cycle + 6, shrink.choice)
             for row, kept in shrink.gangs:
                 work = self.works[snapshot.evictable.jobs[row]]
                 work.leaving, work.leaving_for, work.leaves_in = len(work.places) - kept, gains, self.random.randint(1, 3)
@@ -208,7 +234,7 @@ class Story:
         for name in gone:
             self.works[name].left = 0
         self.claims = {
-            name: (places, until) for name, (places, until) in self.claims.items()
+            name: (places, until, choice) for name, (places, until, choice) in self.claims.items()
             if self.works[name].left > 0 and until > self.cycle and not self.works[name].places
         }  # fmt: skip
 
@@ -218,6 +244,7 @@ class Story:
 
 
 stories = st.integers(0, 10**9).map(Story)
+any_stories = stories | st.integers(0, 10**9).map(lambda seed: Story(seed, several=True))
 
 
 def live(story: Story) -> None:
@@ -239,20 +266,20 @@ def live(story: Story) -> None:
     assert max(restarts.values(), default=0) <= story.budget.restarts
 
 
-@given(stories)
+@given(any_stories)
 @settings(max_examples=5)
 def test_every_plan_of_a_life_is_accepted_and_no_two_evictions_close_a_circle(story: Story) -> None:
     live(story)
 
 
 @pytest.mark.slow
-@given(stories)
+@given(any_stories)
 @settings(max_examples=200)
 def test_every_plan_of_many_more_lives_is_accepted(story: Story) -> None:
     live(story)
 
 
-@given(stories)
+@given(any_stories)
 @settings(max_examples=6)
 def test_whoever_room_is_made_for_gets_it_though_others_come_meanwhile(story: Story) -> None:
     for _ in range(20):
@@ -263,7 +290,7 @@ def test_whoever_room_is_made_for_gets_it_though_others_come_meanwhile(story: St
             break
     assume(story.claims)
     name = next(iter(story.claims))
-    gains, story.claims = story.works[name], {name: (story.claims[name][0], story.cycle + 99)}
+    gains, story.claims = story.works[name], {name: (story.claims[name][0], story.cycle + 99, story.claims[name][2])}
     for work in story.works.values():
         if work.ending_for == name:
             work.places, work.ending_for, work.restarts = (), "", work.restarts + 1
@@ -285,7 +312,7 @@ def _room_of(snapshot: Snapshot) -> object:
     return snapshot.nodes.free[claims.node] - claims.asked() + 1e-6
 
 
-@given(stories, st.integers(1, 12), st.randoms(use_true_random=False))
+@given(any_stories, st.integers(1, 12), st.randoms(use_true_random=False))
 @settings(max_examples=6)
 def test_the_order_of_rows_changes_no_eviction(story: Story, cycles: int, random: Random) -> None:
     for _ in range(cycles):
@@ -333,7 +360,7 @@ def until_somebody_is_ended(story: Story) -> tuple[Snapshot, Plan]:
     reject()
 
 
-@given(stories, st.integers(0, 99), st.sampled_from([
+@given(any_stories, st.integers(0, 99), st.sampled_from([
     "one victim too few", "one victim too many", "the same twice", "a worker without a seat", "a row that is not there", "another right",
     "a job that does not wait",
 ]))  # fmt: skip
@@ -347,7 +374,7 @@ def test_check_rejects_evictions_that_were_spoiled(story: Story, at: int, how: s
     raise AssertionError(f"accepted though spoiled: {how}")
 
 
-@given(stories)
+@given(any_stories)
 @settings(max_examples=6)
 def test_check_rejects_a_plan_whose_world_forbids_it(story: Story) -> None:
     snapshot, plan = until_somebody_is_ended(story)

@@ -121,6 +121,7 @@ def as_ordered(story: Story, snapshot: Snapshot, plan: Plan) -> None:
     for item in plan.placements:
         work = story.works[snapshot.jobs.ids[item.job]]
         work.places, work.ran, work.own = tuple(where[node] for node in item.nodes), 0, len(item.nodes)
+        work.holds = work.ways[item.choice]
         story.claims.pop(work.name, None)
     story._resize(snapshot, plan, where)
     for work in elastic(story):
