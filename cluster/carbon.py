@@ -72,12 +72,16 @@ class Carbon(BaseModel):
         pieces = self.week.pieces(begin_s, begin_s + min(seconds, LONGEST_S))
         return sum((piece.end_s - piece.begin_s) * piece.value for piece in pieces) / sum(piece.end_s - piece.begin_s for piece in pieces)
 
+    def watts_of_device(self, model: str) -> float | None:
+        """What one accelerator draws at most; None where nobody knows."""
+        return self.watts.get(model, published_watts(model))
+
     def watts_of(self, resources: Resources, model: str | None) -> float | None:
         """What all workers draw together at most, with accelerators of one model; None where a part is unknown."""
         core = self.watts.get(CORE)
         device = 0.0
         if resources.accelerator is not None and model is not None:
-            known = self.watts.get(model, published_watts(model))
+            known = self.watts_of_device(model)
             if known is None:
                 return None
             device = known * resources.accelerator.amount

@@ -23,6 +23,7 @@ STORE = "the server's store"
 def history_of(client: Client, last: int) -> Trace:
     """The newest `last` jobs, arrays with all their tasks; groups are queues. Raises ClientError, and TraceError when none has run."""
     jobs, learned = Builder(), _Learned(client)
+    jobs.zero_at = 0.0  # Its times are seconds since the epoch.
     jobs.kind("", None)
     for view in client.jobs(limit=last).items:
         for job in _tasks(client, view):
@@ -110,4 +111,4 @@ def network_of(client: Client) -> Network:
 
 def _site(view: ClusterView, nodes: dict[tuple[float, int, str, int], int]) -> Site:
     groups = tuple(NodeGroup(count, cpu, memory, model, devices) for (cpu, memory, model, devices), count in sorted(nodes.items()))
-    return Site(view.name, view.jurisdiction, view.prices, groups)
+    return Site(view.name, view.jurisdiction, view.prices, groups, view.carbon)

@@ -12,8 +12,8 @@
       - {name: vision, parent: research}
     target: {precision: fp16, flops: 100PFLOPS}
 
-Prices and queues have the fields of the HTTP API. Models without a rating are refused as slips of the pen, unless `unrated`
-names them.
+Prices (with tariffs), `carbon` of a cluster and queues have the fields of the HTTP API. Models without a rating are refused as slips
+of the pen, unless `unrated` names them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cluster.carbon import Carbon
 from cluster.computing_power import accelerator_rating, rated_models
 from controlplane.api.queue_schemas import QueueRequest
 from scheduler.errors import InvalidError, TraceError
@@ -65,6 +66,7 @@ class ClusterEntry(_Strict):
     name: Name
     jurisdiction: Jurisdiction = "ZZ"
     prices: Prices
+    carbon: Carbon | None = None
     nodes: list[NodesEntry] = Field(min_length=1)
 
 
@@ -96,10 +98,14 @@ def read_network(path: Path) -> Network:
     _check_clusters(path, tree, found)
     _check_models(path, tree, found)
     queues = _queues(path, tree, found)
-    sites = tuple(Site(item.name, item.jurisdiction, item.prices, tuple(entry.group() for entry in item.nodes)) for item in found.clusters)
+    sites = tuple(_site(item) for item in found.clusters)
     if not any(group.count for site in sites for group in site.groups):
         raise _fault(path, tree, ("clusters",), "no cluster has a node")
     return Network(sites, queues, Goal(found.target.precision, found.target.flops) if found.target else None)
+
+
+def _site(item: ClusterEntry) -> Site:
+    return Site(item.name, item.jurisdiction, item.prices, tuple(entry.group() for entry in item.nodes), item.carbon)
 
 
 def _load(path: Path) -> tuple[yaml.Node, Any]:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from controlplane.cli.output import grid, say
+from workloads.resources import format_grams
 
 if TYPE_CHECKING:
     from scheduler.simulator.comparison import Comparison, Figures
@@ -47,17 +48,25 @@ def show_comparison(result: Comparison, output: str, trace: Trace) -> None:
     base = result.variants[0].network
     titles = [*(title for title, _, _ in COMPARED), f"COST {base.currency}", f"{base.precision.upper()} DELIVERED", "OF RATED"]
     titles += ["OF TARGET"] if base.goal else []
+    titles += ["CO2"] if base.declares_carbon else []
     rows = []
     for variant in result.variants:
         for name, values in variant.figures().items():
             last = [f"{values['cost']:,.2f}", format_flops(float(values["flops_delivered"])), f"{values['flops_delivered_share']:.1%}"]
             last += [f"{values['target_share']:.1%}"] if base.goal else []
+            last += [_grams(values)] if base.declares_carbon else []
             rows.append([variant.what_if or "as it is", name, *_cells(values), *last])
     grid(["NETWORK", "POLICY", *(f">{title}" for title in titles)], rows)
     for variant in result.variants[1:]:
         for text in variant.network.warnings():
             say(f"warning: {variant.what_if}: {text}")
     _say_dropped(trace)
+
+
+def _grams(values: Figures) -> str:
+    """The CO2 of finished jobs, and how many of them it leaves out."""
+    unrated = int(values["carbon_unrated"])
+    return format_grams(float(values["carbon_g"])) + (f" ({unrated:,} jobs unrated)" if unrated else "")
 
 
 def _cells(values: Figures) -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cluster.carbon import CORE, Carbon
 from cluster.computing_power import accelerator_rating, canonical_model
 from scheduler.quotas import warnings
 from scheduler.store.records import QueueRecord
@@ -46,6 +47,7 @@ class Site:
     jurisdiction: str
     prices: Prices
     groups: tuple[NodeGroup, ...]
+    carbon: Carbon | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class Network:
         """All groups of nodes."""
         return tuple(group for site in self.sites for group in site.groups)
 
+    @property
+    def declares_carbon(self) -> bool:
+        """Whether any cluster says what its electricity emits."""
+        return any(site.carbon is not None for site in self.sites)
+
     def capacity(self) -> dict[str, float]:
         """Cores, bytes of memory, and accelerators by model, in all."""
         total = {"cpu": 0.0, "memory": 0.0}
@@ -94,12 +101,9 @@ class Network:
         return sum(group.count * group.devices * rated(group.model, self.precision) for group in self.groups)
 
     def warnings(self) -> tuple[str, ...]:
-        """What of the quotas cannot be kept on these nodes, and what of queues and clusters is not simulated, with their names."""
+        """What of the quotas cannot be kept on these nodes, and what of queues is not simulated, with their names."""
         capacity = self.capacity()
-        tariffs = (
-            f"cluster {site.name}: tariffs are not simulated; every hour costs the price" for site in self.sites if site.prices.tariffs
-        )
-        return *tariffs, *(
+        return tuple(
             f"queue {queue.name}: {text}"
             for queue in self.queues
             for text in (*warnings(queue, self.queues, capacity), *_not_simulated(queue))
@@ -115,12 +119,17 @@ def _not_simulated(queue: QueueRecord) -> Iterator[str]:
 
 @dataclass(frozen=True, eq=False)
 class Rates:
-    """For each row of `models`: what a core, a GiB of memory and an accelerator cost for an hour, and FLOP/s of one accelerator."""
+    """For each row of `models`: what a core, a GiB of memory and an accelerator cost for an hour, and FLOP/s of one accelerator.
+
+    `core_watts` and `device_watts` are what one draws, with what the site needs on top; NaN where nobody knows, or no carbon is declared.
+    """
 
     cpu: np.ndarray[tuple[int], np.dtype[np.float64]] = field(repr=False)
     memory_gib: np.ndarray[tuple[int], np.dtype[np.float64]] = field(repr=False)
     accelerator: np.ndarray[tuple[int], np.dtype[np.float64]] = field(repr=False)
     flops: np.ndarray[tuple[int], np.dtype[np.float64]] = field(repr=False)
+    core_watts: np.ndarray[tuple[int], np.dtype[np.float64]] = field(repr=False)
+    device_watts: np.ndarray[tuple[int], np.dtype[np.float64]] = field(repr=False)
 
 
 def rated(model: str, precision: str) -> float:
@@ -158,12 +167,26 @@ def rates_of(network: Network) -> Rates:
     prices = {site.name: site.prices for site in network.sites}
     keys = tuple(dict.fromkeys((site.name, group.model) for site, group in _rows(network)))
     charged = [prices[site].accelerator_hour for site, _ in keys]
+    declared = [site.carbon for site in row_sites(network)]
     return Rates(
         cpu=np.array([float(prices[site].cpu_hour.amount) for site, _ in keys]),
         memory_gib=np.array([float(prices[site].memory_gib_hour.amount) for site, _ in keys]),
         accelerator=np.array([float(of[model].amount) if model in of else 0.0 for of, (_, model) in zip(charged, keys, strict=True)]),
         flops=np.array([rated(model, network.precision) for _, model in keys]),
-    )
+        core_watts=np.array([_watts(carbon, carbon.watts.get(CORE)) if carbon else np.nan for carbon in declared]),
+        device_watts=np.array([
+            _watts(carbon, carbon.watts_of_device(model)) if carbon else np.nan for carbon, (_, model) in zip(declared, keys, strict=True)
+        ]),
+    )  # fmt: skip
+
+
+def _watts(carbon: Carbon, watts: float | None) -> float:
+    return np.nan if watts is None else watts * carbon.overhead
+
+
+def row_sites(network: Network) -> tuple[Site, ...]:
+    """The cluster of each row of `models`."""
+    return tuple({(site.name, group.model): site for site, group in _rows(network)}.values())
 
 
 def _rows(network: Network) -> list[tuple[Site, NodeGroup]]:

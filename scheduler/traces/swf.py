@@ -2,11 +2,13 @@
 
 Chapin et al., Benchmarks and Standards for the Evaluation of Parallel Job Schedulers, JSSPP 1999. Processors are the
 larger of allocated and requested, the requested time is the run time where the log has none, and what never ran (run time
-0 or unknown) is dropped and counted. A job whose processors are not known is kept, and can never be started.
+0 or unknown) is dropped and counted. A job whose processors are not known is kept, and can never be started. Where the header
+says `UnixStartTime`, that is time 0 by the calendar.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from scheduler.errors import TraceError
@@ -19,16 +21,19 @@ FIELDS = (
 )  # fmt: skip
 COLUMN = {name: f"{number} ({name})" for number, name in enumerate(FIELDS, start=1)}
 UNKNOWN = -1
+_STARTS = re.compile(r"\s*UnixStartTime:\s*([0-9]{1,12})\s*$")
 
 
 def read_swf(path: Path) -> Trace:
     """The jobs of a log. A processor is one core of a list of nodes, and one unit of a pool."""
     jobs, seen = Builder(), False
     for number, text in lines(path):
-        cells = text.partition(";")[0].split()
+        cells, _, comment = text.partition(";")
+        if jobs.zero_at is None and (found := _STARTS.match(comment)):
+            jobs.zero_at = float(found[1])
         seen = seen or bool(text.strip())
-        if cells:
-            _add(jobs, _row(str(path), number, cells))
+        if cells.strip():
+            _add(jobs, _row(str(path), number, cells.split()))
     if not seen:
         raise TraceError("is empty", file=str(path))
     return jobs.trace()

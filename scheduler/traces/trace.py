@@ -20,6 +20,8 @@ Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 
 WHOLE = 1000
+# When a trace begins that does not say it: a Monday, 1 January 2024, 0:00 UTC.
+USUAL_BEGIN = 1_704_067_200.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Kind:
 class Trace:
     """Jobs. `limit[J]` is the work that was asked for, `work[J]` what it came to, both without the speed of a model.
 
-    A job of no workers could never be started; it is kept, so that it is counted. `dropped` counts rows that never ran.
+    A job of no workers could never be started; it is kept, so that it is counted. `dropped` counts rows that never ran. `begins_at` is
+    time 0 by the calendar, in seconds since the epoch.
     """
 
     submit_s: Floats
@@ -49,6 +52,7 @@ class Trace:
     groups: tuple[str, ...]
     kinds: tuple[Kind, ...]
     dropped: int = 0
+    begins_at: float = USUAL_BEGIN
 
     def __len__(self) -> int:
         return len(self.submit_s)
@@ -57,7 +61,7 @@ class Trace:
         """Jobs first … last - 1 alone, with time counted from the first of them."""
         rows = {field.name: getattr(self, field.name)[first:last] for field in fields(self) if field.name in COLUMNS}
         start = rows["submit_s"][0] if len(rows["submit_s"]) else 0.0
-        return replace(self, **(rows | {"submit_s": rows["submit_s"] - start}))
+        return replace(self, **(rows | {"submit_s": rows["submit_s"] - start}), begins_at=self.begins_at + float(start))
 
 
 MEASURED = ("submit_s", "work", "limit")
@@ -75,6 +79,8 @@ class Builder:
         self._kinds: dict[object, int] = {}
         self._kind_rows: list[Kind] = []
         self.dropped = 0
+        # Time 0 of the rows by the calendar, in seconds since the epoch; None where nobody knows it.
+        self.zero_at: float | None = None
 
     def kind(self, name: object, speeds: Mapping[str, float] | None) -> int:
         """The row of a kind; equal names are one kind."""
@@ -104,7 +110,9 @@ class Builder:
             column = _array(taken.pop(name))
             columns[name] = column if order is None else column[order]
         kinds = tuple(self._kind_rows) or (Kind(),)
-        return Trace(**columns, groups=tuple(self._groups), kinds=kinds, dropped=self.dropped).part(0, len(submit_s))
+        first_s = float(columns["submit_s"][0]) if len(submit_s) else 0.0
+        zero_at = USUAL_BEGIN - first_s if self.zero_at is None else self.zero_at
+        return Trace(**columns, groups=tuple(self._groups), kinds=kinds, dropped=self.dropped, begins_at=zero_at).part(0, len(submit_s))
 
 
 def _array(values: array[Any]) -> NDArray[Any]:

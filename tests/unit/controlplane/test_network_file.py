@@ -57,10 +57,15 @@ def test_quotas_above_the_capacity_are_warned_of(tmp_path: Path) -> None:
     )
 
 
-def test_tariffs_are_read_and_warned_of(tmp_path: Path) -> None:
+def test_tariffs_and_carbon_are_read_and_a_slip_of_the_pen_in_them_is_told_with_its_place(tmp_path: Path) -> None:
     night = "tariffs: {time_zone: Asia/Shanghai, hours: [{from: '22:00', to: '06:00', factor: 0.6}]}"
     text = FILE.replace("transfer_gib: 0.50 CNY, ", f"transfer_gib: 0.50 CNY, {night}, ", 1)
-    assert _read(tmp_path, text).warnings()[0] == "cluster sh: tariffs are not simulated; every hour costs the price"
+    assert _read(tmp_path, text).warnings() == _read(tmp_path, FILE).warnings()
+    assert [site.prices.tariffs is not None for site in _read(tmp_path, text).sites].count(True) == 1
+    clean = FILE.replace("    prices:", "    carbon: {grams_per_kwh: 300, watts: {core: 5}}\n    prices:", 1)
+    assert [site.carbon.grams_per_kwh for site in _read(tmp_path, clean).sites if site.carbon] == [300.0]
+    with pytest.raises(TraceError, match=r"clusters\[0\].carbon.grams_per_kwh"):
+        _read(tmp_path, clean.replace("grams_per_kwh: 300", "grams_per_kwh: -1"))
     with pytest.raises(TraceError, match=r"clusters\[0\].prices.tariffs.hours\[0\].from: .* is not a time of day"):
         _read(tmp_path, text.replace("'22:00'", "22:00"))
 
