@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from cluster.model import ClusterSpec
 from controlplane.api.batch_schemas import BatchVerdict, JobBatch
 from controlplane.api.explanation_schemas import ExplanationView
+from controlplane.api.joining_schemas import ClusterRuns
 from controlplane.api.queue_schemas import QueuePatch, QueueRequest, QueueView
 from controlplane.api.schemas import (
     CapacityView,
@@ -122,6 +123,9 @@ class Client:
 
     def drain(self, name: str) -> ClusterView:
         return self._ask(ClusterView, "POST", f"/clusters/{_part(name)}:drain")
+
+    def cluster_runs(self, name: str) -> ClusterRuns:
+        return self._ask(ClusterRuns, "GET", f"/clusters/{_part(name)}/runs")
 
     def nodes(self, cluster: str | None = None) -> Page[NodeView]:
         return self._all(NodeView, "/nodes", cluster=cluster)

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from cluster.model import ClusterSpec
 from controlplane.api import views
 from controlplane.api.auth import Operator, Plane, Reader
+from controlplane.api.joining_schemas import ClusterRuns
 from controlplane.api.paging import Cursor, Limit, page_of
 from controlplane.api.schemas import ClusterPatch, ClusterView, NodeView, Page
 from controlplane.api.windows import window_view
@@ -91,6 +92,21 @@ async def list_clusters(principal: Reader, plane: Plane, cursor: Cursor = None, 
 async def get_cluster(name: str, principal: Reader, plane: Plane) -> ClusterView:
     """One member."""
     return await run_in_threadpool(_view, plane, name, principal)
+
+
+@router.get("/clusters/{name}/runs")
+async def list_cluster_runs(name: str, _principal: Operator, plane: Plane) -> ClusterRuns:
+    """The runs that are placed, starting or running: what a cluster may have something of."""
+
+    def work() -> ClusterRuns:
+        with plane.store.read() as conn:
+            cluster, active = fleet.get_cluster(conn, name), jobs.active_runs(conn)
+        here = [run.id for run in active if run.cluster == name]
+        return ClusterRuns(
+            cluster=name, remote_id=cluster.remote_id, here=here, elsewhere=[run.id for run in active if run.cluster != name]
+        )
+
+    return await run_in_threadpool(work)
 
 
 @router.patch("/clusters/{name}")

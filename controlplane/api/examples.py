@@ -144,6 +144,10 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "cluster": "guizhou-guian", "backend": "ray", "mode": "pull", "role": "agent", "expires_at": None, "version": "0.1.0",
         "at": "2026-02-01T08:00:00Z", "known_as": None,
     },
+    "ClusterRuns": {
+        "cluster": "guizhou-guian", "remote_id": "1bbdd407a6b342528da8a790be9c8e6bd9d5b02b23575a7f1c8133aa",
+        "here": ["job-7k2mznq4wv3x-1"], "elsewhere": [],
+    },
     "Joined": {"cluster": "guizhou-guian", "token_id": "tok-3f9c2ab81d04-agent"},
     "PlanView": {"name": "delay-by-carrier", "chosen": "shanghai-lingang", "verdicts": [_CHOSEN, _REFUSED]},
     "JobView": {

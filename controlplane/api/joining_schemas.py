@@ -37,3 +37,12 @@ class Joined(Answer):
 
     cluster: str
     token_id: str
+
+
+class ClusterRuns(Answer):
+    """The runs that hold something now, by id: on this cluster and on the others. `remote_id`: this cluster's own id, as it told it."""
+
+    cluster: str
+    remote_id: str
+    here: list[str]
+    elsewhere: list[str]

@@ -1,4 +1,4 @@
-"""`cpn cluster start-local`: a cluster on this machine."""
+"""`cpn cluster start-local` and `cpn cluster doctor`: what is done on a machine of the cluster itself."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controlplane.cli.failures import usage
-from controlplane.cli.output import say
+from controlplane.cli.failures import CommandError, usage
+from controlplane.cli.options import ClusterName, Output
+from controlplane.cli.output import grid, say, show
 from controlplane.cli.session import connect
 
 if TYPE_CHECKING:
     from controlplane.network import Member
+    from controlplane.orphans import OrphanReport
 
 
 def add_to(app: typer.Typer) -> None:
     """Put these commands into the group of clusters."""
     app.command("start-local")(start_local)
+    app.command("doctor")(doctor)
 
 
 def start_local(
@@ -42,6 +45,42 @@ def start_local(
     directory = (data_dir or default_data_dir(dict(os.environ)) / "local" / name).absolute()
     with connect(context) as client:
         raise typer.Exit(run(member, directory, client, say=say))
+
+
+def doctor(
+    context: typer.Context,
+    name: ClusterName,
+    address: Annotated[str, typer.Option(metavar="HOST:PORT", help="The address of the cluster's head, from a machine of the cluster.")],
+    ray_token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="The cluster's own token.")] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Also remove what is listed.")] = False,
+    output: Output = "table",
+) -> None:
+    """List what runs that are over have left on a Ray cluster: actors, placement groups, processes, directories.
+
+    Only what bears the name of a run of cpn is looked at. Exit status 1 when something is left.
+    """
+    from cluster.errors import ClusterError
+    from controlplane.orphans import find_orphans
+
+    with connect(context) as client:
+        try:
+            report = find_orphans(client, name, address, ray_token_file, fix=fix)
+        except ClusterError as error:
+            raise CommandError(
+                str(error), hint="give the address and the token file of this cluster's head, on one of its machines"
+            ) from error
+    show(report, output, _orphan_table)
+    raise typer.Exit(0 if report.clean else 1)
+
+
+def _orphan_table(report: OrphanReport) -> None:
+    gone = set(report.removed)
+    rows = [(item.kind, item.run_id, item.name, item.node[:12], "removed" if item in gone else "left") for item in report.orphans]
+    grid(["KIND", "RUN", "NAME", "NODE", "STATE"], rows, none=f"nothing is left of runs that are over on {report.cluster}")
+    for name in report.silent:
+        say(f"{name} did not answer: what is there is not known")
+    if rows and not report.clean:
+        say("`--fix` removes what is left")
 
 
 def _member(name: str, cpus: float | None, memory: str | None, labels: str, jurisdiction: str) -> Member:

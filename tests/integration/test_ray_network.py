@@ -345,3 +345,28 @@ def test_a_cluster_of_this_machine_joins_works_and_leaves_nothing(place: Place, 
     assert processes_of(str(folder)) == {}
     assert [token.id for token in place.client.tokens().items if token.cluster == name and token.revoked_at is None] == []
     place.client.remove_cluster(name)
+
+
+def cluster_doctor(place: Place, name: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """`cpn cluster doctor` with the pulled member's address."""
+    good = place.rays[PULLED]
+    return subprocess.run(
+        [sys.executable, "-m", "controlplane.cli.main", "cluster", "doctor", name, "--address", good.address, "--ray-token-file",
+         str(good.token_file), "-o", "json", *more],
+        cwd=ROOT, env={**os.environ, "CPN_SERVER": place.network.url, "CPN_TOKEN": place.network.operator_token},
+        capture_output=True, text=True, check=False, timeout=250,
+    )  # fmt: skip
+
+
+def test_what_runs_is_no_orphan_and_another_cluster_is_not_touched(place: Place) -> None:
+    running = place.submit(kind="command", command=["sh", "-c", TALK], placement={"clusters": [PULLED]})
+    place.wait(running, "running")
+    done = cluster_doctor(place, PULLED, "--fix")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"cluster": PULLED, "orphans": [], "removed": [], "silent": []}
+    wrong = cluster_doctor(place, PUSHED, "--fix")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert "the address is another cluster's; nothing was touched" in wrong.stderr
+    until(lambda: place.client.job(running.id).state == "running", "it still runs")
+    place.let_go(running)
+    assert place.wait(running).state == "succeeded"

@@ -10,20 +10,17 @@ module, so Ray sends its code, and it runs on nodes where cpn is not installed, 
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from cluster.backends.ray.asking import ask_process, say_answer
 from cluster.checks import clock_off_s
-from cluster.errors import ClusterError, UnreachableError
+from cluster.errors import ClusterError
 
 MOST_NODES = 20
-_ROOT = Path(__file__).parents[3]
 ANSWER_S, PROBE_S = 45.0, 90.0
 
 
@@ -62,23 +59,7 @@ def probe(address: str, token_file: Path | None, limit_s: float = PROBE_S) -> Cl
 
     Raises UnreachableError when it takes longer, ClusterError when this machine cannot connect.
     """
-    # Ray lets workers import from where its driver stands, and what the nodes have of their own is the question.
-    command = [sys.executable, "-P", "-m", "cluster.backends.ray.probing", address, str(token_file.absolute()) if token_file else ""]
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH", ""))))}
-    try:
-        done = subprocess.run(
-            command, capture_output=True, stdin=subprocess.DEVNULL, timeout=limit_s, check=False, cwd="/", env=environ, text=True
-        )
-    except subprocess.TimeoutExpired:
-        raise UnreachableError(f"Ray at {address} was not ready for this machine within {limit_s:g} s") from None
-    try:
-        document = json.loads(done.stdout.rpartition("\x1e")[2])
-    except ValueError:
-        last = (done.stderr.strip().splitlines() or ["no word of why"])[-1]
-        raise ClusterError(f"the question to the nodes broke off (status {done.returncode}): {last[:500]}") from None
-    if "error" in document:
-        raise ClusterError(document["error"])
-    return ClusterFacts.model_validate(document)
+    return ClusterFacts.model_validate(ask_process("cluster.backends.ray.probing", address, token_file, limit_s))
 
 
 def look_around(work_variable: str) -> dict[str, Any]:
@@ -149,5 +130,4 @@ def main(address: str, token_file: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    # Ray may write to standard output as well; what counts comes after a separator, last.
-    print("\x1e" + json.dumps(main(sys.argv[1], sys.argv[2])), flush=True)
+    say_answer(main(sys.argv[1], sys.argv[2]))
