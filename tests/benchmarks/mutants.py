@@ -54,7 +54,7 @@ PYTEST = (
 EXAMPLES, LONGEST_S = 12, 15.0
 KILLED, SURVIVED, TIMED_OUT, NOT_REACHED = OUTCOMES = ("killed", "survived", "timed out", "not reached")
 # A change may take this many times the processor time that its tests usually take, and some seconds of grace.
-PATIENCE, MEMORY_BYTES = 10, 4 << 30
+PATIENCE, MEMORY_BYTES = 5, 4 << 30
 # What a process ends with that could not try a change; 1 says that a test failed.
 BROKEN = 2
 
@@ -314,7 +314,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, help="how many changes to draw by chance (default: all)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--budget", type=float, default=5.0, help="usual seconds of tests per change (default: %(default)s)")
-    parser.add_argument("--grace", type=int, default=10, help="seconds beyond ten times the usual ones (default: %(default)s)")
+    parser.add_argument("--grace", type=int, default=10, help="seconds beyond five times the usual ones (default: %(default)s)")
     parser.add_argument("--again", type=Path, help="judge only what is left in this report of a former run")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     chosen = parser.parse_args()

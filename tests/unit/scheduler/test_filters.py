@@ -34,6 +34,7 @@ FITS = Reason.FITS
         (without_labels, "8 8@gold", job("j"), [FITS, FITS]),
         (without_model, "8+4H200 8+0/4H200 8 8+4A100", job("j", "1+1H200"), [FITS, FITS, *[Reason.NODE_ACCELERATOR_MODEL] * 2]),
         (without_model, "8+4H200 8", job("j", "1"), [FITS, FITS]),
+        (without_model, "8+1H200 8+.5,1H200 8", job("j", "1+.5H200"), [FITS, FITS, Reason.NODE_ACCELERATOR_MODEL]),
         (too_small, "8 0/8 7", job("j", "8"), [FITS, FITS, Reason.NODE_TOO_SMALL]),
         (too_small, "8:64 8:16 64:8", job("j", "4:32"), [FITS, Reason.NODE_TOO_SMALL, Reason.NODE_TOO_SMALL]),
         (too_small, "8+4H200 8+2H200", job("j", "1+4H200"), [FITS, Reason.NODE_TOO_SMALL]),

@@ -67,6 +67,14 @@ def test_groups_are_numbered_by_their_first_nodes_within_each_cluster() -> None:
     assert found.tightest(np.array([5, 9, 6, 1, 2]), 0, 5).tolist() == [0]
 
 
+def test_the_widest_group_has_most_nodes_with_room_for_at_least_one() -> None:
+    found = grouped(np.zeros(5, dtype=np.int64), np.array([1, 2, 2, 2, 3]))
+    rooms = np.array([5, 1, 1, 1, 9])
+    assert found.widest(rooms, 0, 3).tolist() == [1, 2, 3]
+    assert found.widest(rooms, 0, 4).tolist() == [0]
+    assert found.widest(rooms, 0, 6).tolist() == [4]
+
+
 def test_no_nodes_make_no_groups() -> None:
     found = grouped(np.zeros(2, dtype=np.int64), np.full(2, -1))
     assert (found.group.tolist(), found.largest(np.array([5, 5]), 1).tolist()) == ([-1, -1], [0])

@@ -188,6 +188,14 @@ def test_a_promise_to_another_is_kept_and_room_that_is_taken_meanwhile_is_not_pr
     assert promises["a"] == ("sh", pytest.approx(9.0, abs=0.001))
 
 
+def test_who_waits_for_a_cheaper_hour_is_none_of_those_that_are_promised_the_soonest_start() -> None:
+    drawn = world(cluster("sh", "8 0/9"), jobs=[job("a", "8", rank=1), job("head", "9")])
+    busy = timed(drawn, {"a": 4 * HOUR, "head": HOUR}, running=[("sh n2", "9", HOUR)], heads=1)
+    plan, promises = told(waiting(busy, "a", {"sh": NIGHT}, 20 * HOUR))
+    assert plan == {"a": "cheaper_later", "head": "node_busy"}
+    assert promises == {"a": ("sh", 6.0), "head": ("sh", 1.0)}
+
+
 def test_only_so_many_wait_and_the_others_take_their_turn() -> None:
     drawn = timed(world(cluster("sh", "8 8"), jobs=[job("a", "8"), job("b", "8")]), {"a": HOUR, "b": HOUR})
     both = waiting(waiting(drawn, "a", {"sh": NIGHT}, 20 * HOUR), "b", {"sh": NIGHT}, 20 * HOUR)

@@ -61,6 +61,9 @@ def test_without_arrivals_there_is_no_pressure() -> None:
         pytest.param(4, [0, 50], [1, 4], [0.5, 0, 0], 0.5 * 100**2 / 2, id="it starts later, and what is free till then is not lost"),
         pytest.param(4, [0, 50], [1, 4], [0, 0, 0.5], 0.5 * (150**2 - 50**2) / 2, id="who could not run anyhow waits longer"),
         pytest.param(2, [0, 30], [2, 4], [0.5, 0, 0], 0.5 * 30**2 / 2, id="until others end"),
+        pytest.param(
+            5, [0, 50], [2, 4], [0.5, 0, 0], 0.5 * (150 - 50) ** 2 / 2, id="what is larger than all is there from the last end on"
+        ),
         pytest.param(4, [0], [4], [0, 0, 0], 0.0, id="nobody comes"),
     ],
 )

@@ -141,7 +141,8 @@ def two(name: str = "g", most: int = 8, at: str = "default", **fields: object) -
         (grows(two("a", at="q"), two("b", at="r"), queues=(queue("q"), queue("r"))), {"a": "with n1 n1", "b": "with n1 n1"}),
         # A queue that runs as many jobs as it may has gangs that grow still.
         (grows(two(at="q", most=3), queues=(queue("q", limit=1),)), {"g": "with n1"}),
-        # Its own rack alone.
+        # Its own zone, or rack, alone.
+        (grows(two(same="zone"), nodes="3#y.1 8#z.2 2#y.3"), {"g": "with n1 n3 n3"}),
         (grows(two(same="rack"), nodes="3#z.1 8#z.2 2#z.1"), {"g": "with n1 n3 n3"}),
         # Devices that are whole.
         (grows(gang(run("g", "1+1H200", "sh/n1"), 1, 1, 4), nodes="8+1,.5,1H200"), {"g": "with n1"}),
