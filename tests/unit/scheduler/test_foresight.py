@@ -14,7 +14,7 @@ from scheduler.engine.order import by_name
 from scheduler.engine.place import place
 from scheduler.engine.plan import Placement, Plan
 from scheduler.engine.reasons import Reason
-from scheduler.engine.snapshot import Snapshot
+from scheduler.engine.snapshot import Promised, Snapshot
 from scheduler.errors import PlanRejectedError
 from tests.builders import DrawnJob, cluster, job, or_else, shown, world
 from tests.timed import timed
@@ -126,11 +126,61 @@ def test_reasons_count_nodes_that_are_kept_for_others() -> None:
     assert waiting.nodes == ((Reason.NODE_BUSY, 1), (Reason.RESERVED_FOR_ANOTHER, 2))
 
 
+def test_what_starts_now_takes_what_is_left_on_its_own_nodes_alone() -> None:
+    jobs = [job("gang", "5", workers=3), job("small", "3"), job("more", "3"), job("last", "1")]
+    plan, promises = told(timed(world(cluster("sh", "0/8 8 8"), jobs=jobs), {"gang": 50.0}, running=BUSY, heads=1))
+    assert promises == {"gang": ("sh n1 n2 n3", 100.0)}
+    assert plan == {"gang": "gang_does_not_fit", "small": "sh n2", "more": "sh n3", "last": "reserved_for_another"}
+
+
+@pytest.mark.parametrize(("length_s", "expected"), [(100.0, "sh n1"), (100.5, "reserved_for_another")])
+def test_a_promise_takes_from_what_an_earlier_one_leaves_while_both_last(length_s: float, expected: str) -> None:
+    # At 100 s the first takes 7 of 9 cores and the second holds 2 since 50 s: nothing is left then of the one that is free now.
+    drawn = world(cluster("sh", "1/9", wait_s=0.0), jobs=[job("first", "7"), job("second", "2"), job("small", "1")])
+    runs = [("sh n1", "4", 50.0), ("sh n1", "4", 100.0)]
+    plan, promises = told(timed(drawn, {"first": 10.0, "small": length_s}, running=runs, heads=2))
+    assert promises == {"first": ("sh n1", 100.0), "second": ("sh n1", 50.0)}
+    assert plan == {"first": "node_busy", "second": "node_busy", "small": expected}
+
+
+def test_a_promise_takes_nothing_from_what_one_on_another_node_leaves() -> None:
+    jobs = [job("first", "6"), job("second", "9"), job("long", "2")]
+    drawn = timed(
+        world(cluster("sh", "2/8 0/9"), jobs=jobs), {"first": 10.0, "second": 10.0},
+        running=[("sh n1", "6", 10.0), ("sh n2", "9", 50.0)], heads=2,
+    )  # fmt: skip
+    plan, promises = told(drawn)
+    assert promises == {"first": ("sh n1", 10.0), "second": ("sh n2", 50.0)}
+    assert plan == {"first": "node_busy", "second": "node_busy", "long": "sh n1"}
+
+
+def test_of_equal_starts_the_better_cluster_is_promised() -> None:
+    runs = [("bj n1", "8", 30.0), ("sh n1", "8", 30.0)]
+    for cost, expected in (({"bj": 2.0, "sh": 1.0}, "sh n1"), ({"bj": 1.0, "sh": 2.0}, "bj n1")):
+        drawn = world(cluster("bj", "0/8"), cluster("sh", "0/8"), jobs=[job("head", "8", cost=cost)])
+        assert told(timed(drawn, {"head": 10.0}, running=runs, heads=1))[1] == {"head": (expected, 30.0)}
+
+
+@pytest.mark.parametrize(
+    ("free_s", "kept_s", "transfer_s", "expected"),
+    [
+        # Without what is kept for others on gz it would begin there after 70 s, with it after 120 s.
+        ({"bj": 100.0, "gz": 40.0}, 90.0, {"gz": 30.0}, ("bj n1", 100.0)),
+        # It begins after 90 s and 95 s, and would end, with its inputs to fetch, the other way round.
+        ({"bj": 60.0, "gz": 40.0}, 95.0, {"bj": 30.0}, ("bj n1", 60.0)),
+    ],
+)
+def test_where_its_work_begins_soonest_a_job_is_promised_a_start(
+    free_s: dict[str, float], kept_s: float, transfer_s: dict[str, float], expected: tuple[str, float]
+) -> None:
+    members = [cluster("bj", "0/8", wait_s=0.0), cluster("gz", "0/8", wait_s=0.0)]
+    drawn = world(*members, jobs=[job("head", "8", transfer_s=transfer_s)])
+    snapshot = timed(drawn, {"head": 10.0}, running=[(f"{name} n1", "8", at) for name, at in free_s.items()], heads=1)
+    kept = Promised(np.array([1]), drawn.jobs.request[0], 40.0, kept_s)
+    assert told(replace(snapshot, promised=(kept,)))[1] == {"head": expected}
+
+
 def test_what_is_kept_for_a_job_elsewhere_is_respected() -> None:
-    from dataclasses import replace
-
-    from scheduler.engine.snapshot import Promised
-
     drawn = timed(world(cluster("sh", "8 8"), jobs=[job("a", "8", sequence=1), job("b", "8", sequence=2)]), {"a": 10.0, "b": 100.0})
     kept = Promised(np.array([0, 1]), drawn.jobs.request[0], 50.0, 60.0)
     plan = place(replace(drawn, promised=(kept,)))

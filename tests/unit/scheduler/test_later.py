@@ -196,6 +196,11 @@ def test_who_waits_for_a_cheaper_hour_is_none_of_those_that_are_promised_the_soo
     assert promises == {"a": ("sh", 6.0), "head": ("sh", 1.0)}
 
 
+def test_who_waits_knows_when_what_starts_now_will_have_ended() -> None:
+    drawn = timed(world(cluster("sh", "8"), jobs=[job("b", "8", rank=1), job("a", "8")]), {"a": 4 * HOUR, "b": 2 * HOUR})
+    assert told(waiting(drawn, "a", {"sh": NIGHT}, 20 * HOUR)) == ({"b": "sh n1", "a": "cheaper_later"}, {"a": ("sh", 6.0)})
+
+
 def test_only_so_many_wait_and_the_others_take_their_turn() -> None:
     drawn = timed(world(cluster("sh", "8 8"), jobs=[job("a", "8"), job("b", "8")]), {"a": HOUR, "b": HOUR})
     both = waiting(waiting(drawn, "a", {"sh": NIGHT}, 20 * HOUR), "b", {"sh": NIGHT}, 20 * HOUR)

@@ -150,3 +150,27 @@ def test_children_come_before_their_parents() -> None:
 def test_a_circle_is_no_tree(parent: list[int]) -> None:
     with pytest.raises(ValueError, match="below itself"):
         upward(np.array(parent))
+
+
+def test_past_use_counts_for_the_branch_of_the_first_queue_too() -> None:
+    queues = [queue("a"), queue("k", below="a", used="2"), queue("z")]
+    given = world(cluster("sh", "32"), jobs=wanting(k=3, z=3), queues=queues, weights=Weights(history=1.0))
+    assert turns(given) == "z1 z2 k1 z3 k2 k3"
+
+
+def test_what_is_kept_below_the_first_queue_is_kept_once() -> None:
+    queues = [queue("a"), queue("k", below="a", quota="2", kept="2"), queue("z")]
+    found = decided(world(cluster("sh", "8"), jobs=wanting(z=8), queues=queues))
+    assert [name for name, where in found.items() if where == "sh n1"] == ["z1", "z2", "z3", "z4", "z5", "z6"]
+
+
+def test_one_device_may_be_guaranteed() -> None:
+    jobs = [job(name, "1+1H200", queue=name[0]) for name in ("a1", "b1", "b2")]
+    given = world(cluster("sh", "16+4H200"), jobs=jobs, queues=[queue("a"), queue("b", quota="0+1H200")])
+    assert turns(given) == "b1 a1 b2"
+
+
+def test_a_ceiling_holds_two_levels_down() -> None:
+    queues = [queue("x", ceiling="2"), queue("y", below="x"), queue("z", below="y")]
+    found = decided(world(cluster("sh", "8"), jobs=wanting(z=4), queues=queues))
+    assert found == {"z1": "sh n1", "z2": "sh n1", "z3": "queue_quota", "z4": "queue_quota"}
