@@ -72,7 +72,7 @@ class Eviction:
 
 @dataclass(frozen=True)
 class Shrink:
-    """Gangs that give up workers for a job, as (row of `Evictable`, workers that it keeps), and by which right each.
+    """Gangs that give up workers for a job, as (row of `Evictable`, workers that it keeps), in this order, and by which right each.
 
     A right is `grown-room`, `lower-priority` or `reclaim-quota`. `nodes[w]` is the node that the job claims, as in an Eviction.
     """

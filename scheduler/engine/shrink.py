@@ -103,7 +103,9 @@ class _Shrinking:
         for gang, (kept, _) in gangs.items():
             self._kept[gang] = kept
         cluster = int(self._snapshot.nodes.cluster[seats[0]])
-        order = sorted(gangs, key=self._runs.ids.__getitem__)
+        # Whose own workers leave in the order in which they do, because what is given up on the way changes what is lent.
+        owned = [int(self._parts.gang[item.row]) for item in best.taken if item.right > PreemptionPolicy.NEVER]
+        order = list(dict.fromkeys([*owned, *sorted(gangs, key=self._runs.ids.__getitem__)]))
         words = tuple(gangs[gang][1].label if gangs[gang][1] else GROWN_ROOM for gang in order)
         pairs = tuple((gang, gangs[gang][0]) for gang in order)
         return Shrink(job, cluster, tuple(seats.tolist()), pairs, words, search.ways[job].index(best.row))

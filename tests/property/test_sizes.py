@@ -21,7 +21,7 @@ from tests.property.test_preemption import Story, Work
 from tests.reordering import reordered
 from tests.running import sizes_told
 
-stories = st.integers(0, 10**9).map(lambda seed: Story(seed, elastic=True))
+stories = st.builds(Story, st.integers(0, 10**9), elastic=st.just(True), several=st.booleans())
 
 
 def elastic(story: Story) -> list[Work]:

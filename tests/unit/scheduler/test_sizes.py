@@ -88,6 +88,17 @@ def test_a_gang_gives_back_lent_quota_worker_by_worker_and_nobody_is_ended() -> 
     assert resized(replace(given, queues=replace(given.queues, quota=given.queues.quota * 0))) == {}
 
 
+def test_who_leaves_first_may_make_room_in_the_quota_for_taking_back_what_was_lent() -> None:
+    # The team holds 4 of its 6 cores and wants 4 more: only when a worker of its own has left, the guest's are owed to it.
+    team, guest = queue("team", quota="6", preemption=RECLAIM), queue("guest")
+    own, theirs = (
+        gang(run("z", "2", "sh/n1", "sh/n1", queue="team", rank=-50), 1, 2),
+        gang(run("a", "2", "sh/n1", "sh/n1", queue="guest"), 1, 2),
+    )
+    given = waits(own, theirs, nodes="8", size="4", more=(team, guest), at="team")
+    assert resized(given) == {"job": "z to 1 by lower-priority, a to 1 by reclaim-quota: sh n1"}
+
+
 def test_shrinking_comes_before_ending_and_what_it_cannot_do_is_left_to_that() -> None:
     given = waits(four(own=4), run("b", "1", "sh/n1", rank=-50), nodes="5", policy=LOWER, rank=HIGH)
     assert (resized(given), ended(given)) == ({"job": "g to 3 by lower-priority: sh n1"}, {})
