@@ -12,7 +12,7 @@ from controlplane.client import Client
 from scheduler.errors import TraceError
 from scheduler.simulator.networks import Network, NodeGroup, Site, same_name
 from scheduler.store.records import QueueRecord
-from scheduler.traces.trace import WHOLE, Builder, Trace
+from scheduler.traces.trace import WHOLE, Builder, Flexible, Trace
 from scheduler.ways import speeds_of
 from workloads.resources import MIB, AcceleratorRequest
 from workloads.spec import JobSpec
@@ -68,8 +68,13 @@ def _add(jobs: Builder, view: JobView, learned: _Learned) -> None:
         view.submitted_at.timestamp(), ran_s, limit=max(view.spec.max_runtime, ran_s), workers=len(view.nodes) or resources.most,
         cpu_milli=round(resources.cpu * 1000), memory_mib=-(-resources.memory // MIB), devices=accelerator.count if accelerator else 0,
         gpu_milli=WHOLE if accelerator is None or accelerator.share is None else round(accelerator.share * WHOLE),
-        group=view.queue, kind=kind,
+        group=view.queue, kind=kind, flexible=_flexible(view.spec),
     )  # fmt: skip
+
+
+def _flexible(spec: JobSpec) -> Flexible | None:
+    deadline_s = spec.deadline_s()
+    return None if spec.flexible is None or deadline_s is None else Flexible(spec.flexible, deadline_s)
 
 
 def _speeds(spec: JobSpec, accelerator: AcceleratorRequest, ran_on: str | None, learned: _Learned) -> dict[str, float]:

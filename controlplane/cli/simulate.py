@@ -146,6 +146,8 @@ def _compare_on(
 
     for text in world.warnings():
         note(f"warning: {text}")
+    if work.flexible and ("cpn-live" not in names or backfill == "none"):
+        note(f"warning: {len(work.flexible):,} jobs are flexible; they wait under cpn-live with --backfill easy or conservative alone")
     result: Comparison = compare(work, world, what_ifs, names, backfill=backfill, progress=progress)
     if plot is not None:
         from scheduler.simulator.plot import draw

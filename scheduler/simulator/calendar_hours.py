@@ -23,6 +23,11 @@ class Passed:
         lengths = [(piece.end_s - piece.begin_s) * float(piece.value) for piece in pieces]
         self._passed = np.concatenate([[0.0], np.cumsum(lengths)])
 
+    def changes(self, begin_s: float, end_s: float) -> Floats:
+        """[T] The times after one and before another at which the value changes."""
+        found: Floats = self._times[(self._times > begin_s) & (self._times < end_s)]
+        return found
+
     def between(self, begin_s: Floats, end_s: Floats) -> Floats:
         """[J] Weighed seconds between two times of the trace; both have to be before `until_s`."""
         found: Floats = np.interp(end_s, self._times, self._passed) - np.interp(begin_s, self._times, self._passed)

@@ -15,7 +15,9 @@ import numpy as np
 from scheduler.engine.board import Classes, Placed
 from scheduler.engine.lengths import LONG, USUAL, lasting_s, lengths_s
 from scheduler.engine.place import place
+from scheduler.engine.reasons import LATER
 from scheduler.engine.snapshot import Floats, Ints, Jobs, Running, Snapshot
+from scheduler.simulator.patience import WAITS, Patience
 
 # So many of the last jobs of a group tell how long its next one lasts, as on the server.
 OF_GROUP = 20
@@ -50,10 +52,12 @@ class Pace:
 
 
 class FrozenBoard:
-    """A world in the order of names, without jobs, and the kinds of job in it. With `world.heads` it needs a pace."""
+    """A world in the order of names, without jobs, and the kinds of job in it. With `world.heads` it needs a pace, and may be patient."""
 
-    def __init__(self, world: Snapshot, classes: Classes, pace: Pace | None = None) -> None:
-        self._world, self._classes, self._pace = world, classes, pace
+    def __init__(self, world: Snapshot, classes: Classes, pace: Pace | None = None, patience: Patience | None = None) -> None:
+        self._world, self._classes, self._pace, self._patience = world, classes, pace, patience
+        # When the next job starts that waits for a better hour, if nothing comes between; inf where none waits.
+        self.due_s = np.inf
         self._now, self._began = 0.0, dict[int, float]()
         self._free, self._held, self._count = world.nodes.free.copy(), world.queues.held.copy(), world.queues.running.copy()
         # Columns: number, queue, rank, sequence, kind.
@@ -84,6 +88,8 @@ class FrozenBoard:
     def decide(self) -> Placed:
         """Place what fits. The placed wait no longer."""
         plan = place(self.snapshot())
+        patient = {item.job for item in plan.unplaced if item.blocker in LATER}
+        self.due_s = self._now + min((item.start_s for item in plan.promises if item.job in patient), default=np.inf)
         numbers, ends = [], []
         nodes: list[int] = []
         for item in plan.placements:
@@ -112,6 +118,9 @@ class FrozenBoard:
         if self._pace is None or not world.heads:
             return replace(world, nodes=nodes, queues=queues, jobs=jobs)
         jobs = replace(jobs, length_s=self._pace.waiting_s(number))
+        if self._patience is not None:
+            jobs = self._patience.priced(jobs, number, self._now)
+            world = replace(world, later=self._patience.later(jobs, number, self._now), waits=WAITS)
         return replace(world, nodes=nodes, queues=queues, jobs=jobs, running=self._running_on(self._pace))
 
     def _running_on(self, pace: Pace) -> Running:

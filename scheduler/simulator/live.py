@@ -6,7 +6,7 @@ price, gangs whole in one cluster. Jobs of a trace wait in the queue that is nam
 queues each group has one of its own.
 
 With backfilling, the first blocked jobs are promised a start, as on a server with `CPN_BACKFILL`; every decision is then one of
-`place`, which takes longer.
+`place`, which takes longer. Then clusters are chosen by the prices of the hours, and flexible jobs wait for a better one.
 
 A trace tells what a job may run on by models, a request has one column for each resource. So every node's devices are a column
 `accelerator` that all jobs with devices ask for, which is what is free; and each set of models that some job is bound to is
@@ -31,6 +31,7 @@ from scheduler.errors import TraceError
 from scheduler.quotas import ceiling, kept
 from scheduler.simulator.frozen_board import FrozenBoard, Pace
 from scheduler.simulator.outcome import Outcome
+from scheduler.simulator.patience import Patience
 from scheduler.simulator.world import World
 from scheduler.store.records import QueueRecord
 from scheduler.traces.trace import WHOLE
@@ -54,24 +55,28 @@ class Live:
         self.queues = queues_for(world, queues)
         classes, self.kind = classes_for(world, self.columns)
         empty = replace(snapshot_of(world, self.columns, self.queues), heads=HEADS[backfill])
-        self.board = board_of(empty, classes, Pace(world.limit_s, world.length_s, world.trace.group))
+        by_hour = bool(world.trace.flexible) or any(world.machines.tariffs)
+        patience = Patience(world, classes, self.kind, site_rows(world)) if by_hour and empty.heads else None
+        self.board = board_of(empty, classes, Pace(world.limit_s, world.length_s, world.trace.group), patience)
         self.queue = queue_rows(world, self.queues)
         self.arrivals = np.flatnonzero(world.fits)
         self._ends: list[tuple[float, int]] = []
+        self._due_s = np.inf
         self._home = world.machines.model
 
     def run(self, progress: Progress = lambda _done: None) -> Outcome:
         """All jobs, to the end of the last that a queue lets start."""
         began, submit_s = perf_counter(), self.world.trace.submit_s[self.arrivals]
         came = ended = 0
-        while came < len(self.arrivals) or self._ends:
+        while came < len(self.arrivals) or self._ends or np.isfinite(self._due_s):
             next_s = submit_s[came] if came < len(submit_s) else np.inf
-            now = min(float(next_s), self._ends[0][0] if self._ends else np.inf)
+            now = min(float(next_s), self._ends[0][0] if self._ends else np.inf, self._due_s)
             ended += self._end(now)
             if next_s <= now:
                 until = int(np.searchsorted(submit_s, now, side="right"))
                 jobs, came = self.arrivals[came:until], until
                 self.board.arrive(jobs, self.queue[jobs], np.zeros(len(jobs), dtype=np.int64), jobs, self.kind[jobs])
+            self._due_s = np.inf
             if self.board.waiting:
                 self._decide(now)
             if self.outcome.cycles % 1024 == 0:
@@ -93,6 +98,7 @@ class Live:
         if isinstance(self.board, FrozenBoard):
             self.board.at(now)
         placed = self.board.decide()
+        self._due_s = self.board.due_s if isinstance(self.board, FrozenBoard) else np.inf
         self.outcome.decision_s += perf_counter() - began
         self.outcome.cycles += 1
         world, outcome = self.world, self.outcome
@@ -104,9 +110,9 @@ class Live:
             heapq.heappush(self._ends, (now + ran_s, job))
 
 
-def board_of(world: Snapshot, classes: Classes, pace: Pace) -> Board | FrozenBoard:
+def board_of(world: Snapshot, classes: Classes, pace: Pace, patience: Patience | None = None) -> Board | FrozenBoard:
     """The board of a world, or decisions by `place` where it has queues or promises that the board does not know."""
-    return FrozenBoard(world, classes, pace) if world.heads or world.queues.strict.any() else Board(world, classes)
+    return FrozenBoard(world, classes, pace, patience) if world.heads or world.queues.strict.any() else Board(world, classes)
 
 
 def resources_of(world: World) -> dict[str, Ints]:

@@ -152,13 +152,14 @@ def machines_of(network: Network) -> Machines:
     def spread(values: Iterable[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         return np.repeat(np.array(list(values), dtype=np.int64), count)
 
-    rates = rates_of(network)
+    rates, sites = rates_of(network), row_sites(network)
     return Machines(
         cpu_milli=spread(round(group.cpu * 1000) for _, group in groups),
         memory_mib=spread(group.memory_bytes // MIB for _, group in groups),
         devices=spread(group.devices for _, group in groups), model=spread(home), models=tuple("/".join(key) for key in keys), pooled=False,
         accelerators=tuple(same_name(model) if model else "" for _, model in keys), sites=tuple(site for site, _ in keys),
-        price=_hourly(keys, groups, rates),
+        price=_hourly(keys, groups, rates), tariffs=tuple(site.prices.tariffs for site in sites),
+        carbon=tuple(site.carbon for site in sites),
     )  # fmt: skip
 
 

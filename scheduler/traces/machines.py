@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cluster.carbon import Carbon
 from scheduler.errors import TraceError
 from scheduler.traces.rows import Row, table
 from scheduler.traces.trace import Ints
+from workloads.catalogue.tariffs import Tariffs
 
 ENDLESS = 2**62
 MOST_DEVICES = 62
@@ -26,7 +28,8 @@ class Machines:
     """Nodes [N], sorted by model. `model[N]` is a row of `models`; the nameless model of a pool of processors is all models.
 
     Of a network of clusters a row of `models` is one model at one cluster: `sites` and `accelerators` tell both, rows of a cluster are
-    together, and `price` is what an hour of a device costs there with its part of the node. Elsewhere the three are empty.
+    together, and `price` is what an hour of a device costs there with its part of the node. `tariffs` and `carbon` are those of the cluster
+    of each row, where it has some. Elsewhere all of these are empty.
     """
 
     cpu_milli: Ints
@@ -38,6 +41,8 @@ class Machines:
     accelerators: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()
     price: tuple[float, ...] = ()
+    tariffs: tuple[Tariffs | None, ...] = ()
+    carbon: tuple[Carbon | None, ...] = ()
 
 
 def read_machines(spec: str) -> Machines:

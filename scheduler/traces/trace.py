@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +31,20 @@ class Kind:
     speeds: Mapping[str, float] | None = None
 
 
+@dataclass(frozen=True)
+class Flexible:
+    """Of a job that may wait for a better hour: by what it goes, and when it has to have ended, in seconds as submissions are."""
+
+    by: Literal["cheapest", "cleanest"]
+    deadline_s: float
+
+
 @dataclass(frozen=True, eq=False)
 class Trace:
     """Jobs. `limit[J]` is the work that was asked for, `work[J]` what it came to, both without the speed of a model.
 
     A job of no workers could never be started; it is kept, so that it is counted. `dropped` counts rows that never ran. `begins_at` is
-    time 0 by the calendar, in seconds since the epoch.
+    time 0 by the calendar, in seconds since the epoch. `flexible` are the jobs, by row, that may wait for a better hour.
     """
 
     submit_s: Floats
@@ -53,15 +61,19 @@ class Trace:
     kinds: tuple[Kind, ...]
     dropped: int = 0
     begins_at: float = USUAL_BEGIN
+    flexible: Mapping[int, Flexible] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.submit_s)
 
     def part(self, first: int, last: int) -> Trace:
         """Jobs first … last - 1 alone, with time counted from the first of them."""
-        rows = {field.name: getattr(self, field.name)[first:last] for field in fields(self) if field.name in COLUMNS}
-        start = rows["submit_s"][0] if len(rows["submit_s"]) else 0.0
-        return replace(self, **(rows | {"submit_s": rows["submit_s"] - start}), begins_at=self.begins_at + float(start))
+        rows = {column: getattr(self, column)[first:last] for column in COLUMNS}
+        start = float(rows["submit_s"][0]) if len(rows["submit_s"]) else 0.0
+        flexible = {
+            row - first: Flexible(item.by, item.deadline_s - start) for row, item in self.flexible.items() if first <= row < last
+        }  # fmt: skip
+        return replace(self, **(rows | {"submit_s": rows["submit_s"] - start}), begins_at=self.begins_at + start, flexible=flexible)
 
 
 MEASURED = ("submit_s", "work", "limit")
@@ -81,6 +93,7 @@ class Builder:
         self.dropped = 0
         # Time 0 of the rows by the calendar, in seconds since the epoch; None where nobody knows it.
         self.zero_at: float | None = None
+        self._flexible: dict[int, Flexible] = {}
 
     def kind(self, name: object, speeds: Mapping[str, float] | None) -> int:
         """The row of a kind; equal names are one kind."""
@@ -91,9 +104,11 @@ class Builder:
 
     def add(
         self, submit_s: float, work: float, *, limit: float | None = None, workers: int = 1, cpu_milli: int = 0, memory_mib: int = 0,
-        devices: int = 0, gpu_milli: int = WHOLE, group: str = "", kind: int = 0,
+        devices: int = 0, gpu_milli: int = WHOLE, group: str = "", kind: int = 0, flexible: Flexible | None = None,
     ) -> None:  # fmt: skip
         """One job. Without a limit of its own, what it came to is what was asked for."""
+        if flexible is not None:
+            self._flexible[len(self._columns["submit_s"])] = flexible
         owner = self._groups.setdefault(group, len(self._groups))
         row = (submit_s, work, work if limit is None else limit, workers, cpu_milli, memory_mib, devices, gpu_milli, owner, kind)
         for name, value in zip(COLUMNS, row, strict=True):
@@ -112,7 +127,14 @@ class Builder:
         kinds = tuple(self._kind_rows) or (Kind(),)
         first_s = float(columns["submit_s"][0]) if len(submit_s) else 0.0
         zero_at = USUAL_BEGIN - first_s if self.zero_at is None else self.zero_at
-        return Trace(**columns, groups=tuple(self._groups), kinds=kinds, dropped=self.dropped, begins_at=zero_at).part(0, len(submit_s))
+        flexible = self._flexible
+        if flexible and order is not None:
+            where = {row: place for place, row in enumerate(order.tolist()) if row in flexible}
+            flexible = {where[row]: item for row, item in flexible.items()}
+        found = Trace(
+            **columns, groups=tuple(self._groups), kinds=kinds, dropped=self.dropped, begins_at=zero_at, flexible=flexible
+        )  # fmt: skip
+        return found.part(0, len(submit_s))
 
 
 def _array(values: array[Any]) -> NDArray[Any]:

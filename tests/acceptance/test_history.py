@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,13 @@ def test_the_networks_own_history_is_replayed(tmp_path: Path) -> None:
         network.add_cluster("sh", node("n1", 4, 16, "H200", 2), script=_busy)
         assert "no job has run and ended yet" in cpn("simulate", "--from-store", "--policy", "fifo", status=2).err
         gpu = {"cpu": 2, "memory": "4GiB", "accelerator": {"model": "H200", "count": 2}}
-        ran = [network.submit(job(f"j{row}", kind="command", queue=("lab", "default")[row % 2], resources=gpu)) for row in range(3)]
+        patient = {"flexible": "cheapest", "deadline": (datetime.now(UTC) + timedelta(hours=12)).isoformat()}
+        ran = [
+            network.submit(
+                job(f"j{row}", kind="command", queue=("lab", "default")[row % 2], resources=gpu, **(patient if row == 2 else {}))
+            )
+            for row in range(3)
+        ]
         network.submit(job("never", resources={"cpu": 64}))
         for item in ran:
             network.wait(item["id"])
@@ -33,6 +40,11 @@ def test_the_networks_own_history_is_replayed(tmp_path: Path) -> None:
         )  # fmt: skip
         document = said.document
         assert document["network"]["nodes"] == 1
+        # It starts as the others do, on the server because no hour is cheaper, and here because nobody is promised a start.
+        assert "1 jobs are flexible; they wait under cpn-live with --backfill" in said.err
+        promised = cpn("simulate", "--from-store", "--policy", "cpn-live", "--backfill", "easy", "-o", "json")
+        assert "flexible" not in promised.err
+        assert promised.document["policies"]["cpn-live"]["finished"] == 3
         for policy in ("fifo", "cpn-live"):
             base, more = document["policies"][policy], document["what_ifs"][0]["policies"][policy]
             assert (base["jobs"], base["finished"], base["rejected"]) == (3, 3, 0)

@@ -57,6 +57,20 @@ def test_of_equal_nodes_the_cheaper_are_taken_first(files: list[str]) -> None:
         assert found["cost"] == pytest.approx(2 * 2 * 30.0 + 2 * 40.0), policy
 
 
+def test_co2_is_told_where_a_cluster_declares_its_electricity(files: list[str], tmp_path: Path) -> None:
+    assert "CO2" not in COMMAND.run(*files, "--policy", "fifo").stdout
+    (tmp_path / "network.yaml").write_text(
+        NETWORK.replace("    nodes:", "    carbon: {grams_per_kwh: 500, watts: {core: 5, H200: 700}}\n    nodes:", 1)
+    )
+    found = COMMAND.document(*files, "--policy", "fifo", "--what-if", "+1 nodes H200x2 at sh")
+    # Three jobs of two devices of 700 W for an hour; the trace asks for no cores.
+    assert found["policies"]["fifo"]["carbon_g"] == pytest.approx(3 * 2 * 0.7 * 500)
+    # One of them goes to the other cluster, which declares nothing.
+    more = found["what_ifs"][0]
+    assert (more["policies"]["fifo"]["carbon_unrated"], more["difference"]["fifo"]["carbon_g"]) == (1, pytest.approx(-2 * 0.7 * 500))
+    assert "about 2.1 kg" in COMMAND.run(*files, "--policy", "fifo").stdout
+
+
 def test_a_gang_stays_within_one_cluster(files: list[str], tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_text("submit_s,duration_s,num_gpus\n0,60,4\n")
     found = COMMAND.document(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -42,6 +43,15 @@ def test_devices_shares_and_granted_workers_are_what_ran() -> None:
     trace = _history(gang, share)
     assert (trace.workers.tolist(), trace.devices.tolist(), trace.gpu_milli.tolist()) == ([3, 1], [4, 1], [1000, 250])
     assert [list(trace.kinds[row].speeds or ()) for row in trace.kind] == [["H200 SXM"], ["H200 SXM"]]
+
+
+def test_a_flexible_job_comes_with_its_deadline_and_the_trace_with_its_calendar() -> None:
+    document = {**spec("command"), "flexible": "cleanest", "deadline": "2026-03-02T08:00:00+00:00"}
+    trace = _history(job("succeeded", kind="command", spec=document), _ran({"cpu": 1.0}))
+    submitted = datetime.fromisoformat(T0).timestamp()
+    deadline = datetime.fromisoformat("2026-03-02T08:00:00+00:00").timestamp()
+    assert trace.begins_at == submitted
+    assert [(item.by, item.deadline_s) for item in trace.flexible.values()] == [("cleanest", pytest.approx(deadline - submitted))]
 
 
 def test_an_array_counts_with_each_of_its_tasks() -> None:
