@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scheduler.engine.check import check
-from scheduler.engine.evictable import PreemptionPolicy
+from scheduler.engine.evictable import Budget, PreemptionPolicy
 from scheduler.engine.parts import by_worker, shrunk
 from scheduler.engine.place import place
 from scheduler.engine.plan import Growth, Shrink
@@ -57,6 +57,9 @@ def four(own: int = 2, least: int = 1, **fields: object) -> DrawnRun:
          {"job": "b to 1 by grown-room: sh n1"}),
         (waits(gang(run("a", "1", "sh/n1", "sh/n1", rank=50), 1, 2), gang(run("b", "1", "sh/n1", "sh/n1"), 1, 2), policy=LOWER, rank=HIGH),
          {"job": "b to 1 by lower-priority: sh n1"}),
+        # Of equal priority, whoever has grown most.
+        (waits(gang(run("a", "1", "sh/n1", "sh/n1"), 1, 1), gang(run("b", "1", *["sh/n1"] * 3), 1, 1), nodes="5"),
+         {"job": "b to 2 by grown-room: sh n1"}),
         # Several gangs give some each; what turns out not to be needed is given back.
         (waits(gang(run("a", "1", "sh/n1", "sh/n1"), 1, 1), gang(run("b", "1", "sh/n1", "sh/n1"), 1, 1), size="2"),
          {"job": "a to 1 by grown-room, b to 1 by grown-room: sh n1"}),
@@ -99,6 +102,22 @@ def test_who_leaves_first_may_make_room_in_the_quota_for_taking_back_what_was_le
     assert resized(given) == {"job": "z to 1 by lower-priority, a to 1 by reclaim-quota: sh n1"}
 
 
+def test_what_is_tried_for_one_job_takes_no_right_from_the_next() -> None:
+    jobs = [job(name, "1", queue="team") for name in ("a", "b", "c", "d")]
+    queues = [queue("default"), queue("team", quota="4", preemption=RECLAIM), queue("guest")]
+    given = beside(world(cluster("sh", "4"), jobs=jobs, queues=queues), gang(run("g", "1", *["sh/n1"] * 4, queue="guest"), 1, 4))
+    assert resized(given) == {f"{name}": f"g to {left} by reclaim-quota: sh n1" for name, left in (("a", 3), ("b", 2), ("c", 1))}
+
+
+def test_more_of_what_was_grown_into_is_taken_rather_than_less_of_what_is_owned() -> None:
+    queues = [queue("default", preemption=LOWER)]
+    given = beside(
+        world(cluster("gz", "4"), cluster("sh", "3"), jobs=[job("job", "2", rank=HIGH)], queues=queues),
+        gang(run("own", "2", "gz/n1", "gz/n1"), 1, 2), gang(run("grown", "1", *["sh/n1"] * 3), 1, 1),
+    )  # fmt: skip
+    assert resized(given) == {"job": "grown to 1 by grown-room: sh n1"}
+
+
 def test_shrinking_comes_before_ending_and_what_it_cannot_do_is_left_to_that() -> None:
     given = waits(four(own=4), run("b", "1", "sh/n1", rank=-50), nodes="5", policy=LOWER, rank=HIGH)
     assert (resized(given), ended(given)) == ({"job": "g to 3 by lower-priority: sh n1"}, {})
@@ -125,6 +144,22 @@ def test_two_jobs_share_what_a_gang_gives_up_and_a_third_waits_for_an_end() -> N
         claims=[claim("a", "1", "sh/n1"), claim("b", "1", "sh/n1")],
     )  # fmt: skip
     assert resized(later) == {}
+
+
+@pytest.mark.parametrize(
+    ("looks", "expected"),
+    [
+        (0, {}),
+        (1, {}),
+        # Who is like one that found nothing is not looked at.
+        (2, {"small": "g to 3 by grown-room: sh n1"}),
+        (3, {"small": "g to 3 by grown-room: sh n1", "more": "g to 2 by grown-room: sh n1"}),
+    ],
+)
+def test_room_is_looked_for_as_often_as_the_budget_says(looks: int, expected: dict[str, str]) -> None:
+    jobs = [job("large", "9"), job("as large", "9"), job("small", "1"), job("more", "1")]
+    given = beside(world(cluster("sh", "4"), jobs=jobs), four(), budget=Budget(looks=looks))
+    assert resized(given) == expected
 
 
 def grows(*runs: DrawnRun, nodes: str = "8", jobs: tuple[object, ...] = (), queues: tuple[DrawnQueue, ...] = ()) -> Snapshot:
@@ -284,3 +319,23 @@ def test_check_rejects_growths_that_were_spoiled(growth: Growth, words: str) -> 
         check(given, replace(plan, growths=(growth,)))
     with pytest.raises(PlanRejectedError, match="grows 2 times"):
         check(given, replace(plan, growths=(*plan.growths, *plan.growths)))
+
+
+def test_check_rejects_a_node_without_a_group_for_who_must_be_in_one() -> None:
+    given = waits(gang(run("g", "1", *["sh/n1"] * 4), 1, 2), nodes="4#r.1 1", same="rack")
+    plan = place(given)
+    assert plan.shrinks == (Shrink(0, 0, (0,), ((0, 3),), ("grown-room",)),)
+    with pytest.raises(PlanRejectedError, match="may not use a node that it claims"):
+        check(given, replace(plan, shrinks=(replace(plan.shrinks[0], nodes=(1,)),)))
+
+
+def test_check_rejects_growth_where_nothing_may_grow_and_on_devices_in_use() -> None:
+    alone = world(cluster("sh", "4"), queues=[queue("default")])
+    with pytest.raises(PlanRejectedError, match="gang row 0 grows, which is not there"):
+        check(alone, replace(place(alone), growths=(Growth(0, (0,)),)))
+    given = grows(gang(run("g", "1+1H200", "sh/n1"), 1, 1, 4), nodes="8+1,.5,1H200")
+    plan = place(given)
+    assert [item.devices for item in plan.growths] == [(((2, 2),),)]
+    for devices in ((((2, 1),),), (((2, 0),),)):
+        with pytest.raises(PlanRejectedError, match="what joins holds devices that are not free"):
+            check(given, replace(plan, growths=(Growth(0, (0,), devices),)))
