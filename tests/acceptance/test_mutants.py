@@ -54,6 +54,6 @@ def test_what_tests_refuse_is_told_from_what_they_do_not(tmp_path: Path) -> None
     found = json.loads(ran.stdout)
     assert found["unfit_tests"] == ["test_program.py::test_broken_as_it_is"]
     assert (found["mutants"], found["killed"], found["survived"], found["timed out"], found["not reached"]) == (11, 6, 1, 1, 3)
-    left = {(one["outcome"], one["function"]) for one in found["files"]["program.py"]["left"]}
-    assert left == {("survived", "fits"), ("not reached", "unused")}
-    assert "size <= room -> size < room" in ran.stderr
+    left = {(one["outcome"], one["name"].split(":")[0]) for one in found["files"]["program.py"]["left"]}
+    assert left == {("survived", "program.py fits"), ("not reached", "program.py unused")}
+    assert "line 5 of program.py fits: size <= room -> size < room" in ran.stderr

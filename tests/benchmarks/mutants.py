@@ -112,7 +112,7 @@ class Run:
                 break
             self.found.append((mutant, outcome))
             if outcome != KILLED:
-                told(f"{at + 1}/{len(changed)} {outcome}: {mutant.function} {mutant.name}")
+                told(f"{at + 1}/{len(changed)} {outcome}: line {mutant.line} of {mutant.name}")
         return True
 
     def judge(self, mutant: Mutant, compiled: CodeType) -> str:
@@ -285,7 +285,7 @@ def report(run: Run, seconds: float) -> dict[str, Any]:
         row = files.setdefault(mutant.file, {**dict.fromkeys(OUTCOMES, 0), "left": []})
         row[outcome] += 1
         if outcome in (SURVIVED, NOT_REACHED):
-            row["left"].append({"name": mutant.name, "function": mutant.function, "outcome": outcome})
+            row["left"].append({"name": mutant.name, "line": mutant.line, "outcome": outcome})
     total = {outcome: sum(row[outcome] for row in files.values()) for outcome in OUTCOMES}
     tests = {"tests": len(run.tests), "unfit_tests": run.unfit}
     return {"mutants": len(run.found), **total, **tests, "seconds": round(seconds), "files": files}
@@ -296,7 +296,7 @@ def as_text(found: dict[str, Any]) -> str:
     rows = [["file", "changes", *OUTCOMES]]
     for name, row in [*found["files"].items(), ("all", found)]:
         rows.append([name, str(sum(row[outcome] for outcome in OUTCOMES)), *(str(row[outcome]) for outcome in OUTCOMES)])
-    left = [f"{one['outcome']}: {one['name']}" for row in found["files"].values() for one in row["left"]]
+    left = [f"{one['outcome']}: line {one['line']} of {one['name']}" for row in found["files"].values() for one in row["left"]]
     return "\n".join([aligned(rows), "", *left])
 
 

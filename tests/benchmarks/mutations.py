@@ -9,6 +9,7 @@ exception says: they run when a module is imported, speak to the type checker, t
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import CodeType
@@ -34,12 +35,15 @@ UNTOUCHED = frozenset({"annotation", "returns", "decorator_list", "args", "type_
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One change: where it stands, what it was and is, and the first and last line of the statement around it."""
+    """One change: where it stands, what it was and is, and the first and last line of the statement around it.
+
+    `nth` tells it from like changes before it in the function, so that a name lasts while lines move.
+    """
 
     file: str
     function: str
+    nth: int
     line: int
-    column: int
     before: str
     after: str
     span: tuple[int, int]
@@ -47,13 +51,13 @@ class Mutant:
     @property
     def name(self) -> str:
         """What tells it from all others of the same source."""
-        return f"{self.file}:{self.line}:{self.column}: {self.before} -> {self.after}"
+        return f"{self.file} {self.function}: {self.before} -> {self.after}{f' #{self.nth}' if self.nth else ''}"
 
 
 def mutants(source: str, file: str) -> Iterator[tuple[Mutant, CodeType]]:
     """Every change of a module's functions, in order, with the whole module compiled with it. Those that change nothing are left out."""
     tree = ast.parse(source)
-    plain = compile(tree, file, "exec")
+    plain, seen = compile(tree, file, "exec"), Counter[tuple[str, str, str]]()
     for function, name in functions(tree):
         for holder, field, place, span in spots(function):
             old = _get(holder, field, place)
@@ -65,8 +69,9 @@ def mutants(source: str, file: str) -> Iterator[tuple[Mutant, CodeType]]:
                 compiled = compile(tree, file, "exec")
                 _put(holder, field, place, old)
                 if compiled != plain:
-                    line, column = _place(old)
-                    yield Mutant(file, name, line, column, _short(old), _short(new), span), compiled
+                    change = (name, _short(old), _short(new))
+                    yield Mutant(file, name, seen[change], _line(old), *change[1:], span), compiled
+                    seen[change] += 1
 
 
 def code_of(compiled: CodeType, function: str) -> CodeType:
@@ -175,10 +180,10 @@ def _negated(test: ast.expr) -> ast.expr:
     return ast.UnaryOp(ast.Not(), test)
 
 
-def _place(node: ast.AST) -> tuple[int, int]:
-    """Line and column; a comprehension's are its target's."""
-    at = node.target if isinstance(node, ast.comprehension) else node
-    return at.lineno, at.col_offset  # type: ignore[attr-defined]
+def _line(node: ast.AST) -> int:
+    """Where it begins; a comprehension where its target does."""
+    line: int = getattr(node.target if isinstance(node, ast.comprehension) else node, "lineno")  # noqa: B009
+    return line
 
 
 def _get(holder: ast.AST, field: str, place: int | None) -> ast.expr:

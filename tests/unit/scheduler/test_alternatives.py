@@ -96,6 +96,14 @@ def test_a_way_that_is_over_the_budget_is_no_way() -> None:
     assert chosen(given) == {"t": ("a", 1)}
 
 
+def test_of_three_ways_the_one_that_fits_is_taken_and_checked() -> None:
+    sizes = {"3": 0, "2": 1, "1": 2}
+    for room, way in sizes.items():
+        given = world(cluster("a", room), jobs=[or_else(or_else(job("t", "3"), "2", HOUR), "1", 2 * HOUR)])
+        assert decided(given) == {"t": "a n1"}
+        assert chosen(given) == {"t": ("a", way)}
+
+
 @pytest.mark.parametrize(
     ("choice", "words"), [(2, "its alternative 2, and has 1"), (-1, "alternative -1"), (1, "lacks the accelerator model")]
 )

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.benchmarks.mutations import Mutant, code_of, mutants
+from tests.benchmarks.mutations import code_of, mutants
 
 
 def made(body: str) -> list[str]:
@@ -84,7 +84,9 @@ def test_code_is_found_by_its_function() -> None:
         code_of(compiled, "Room.used")
 
 
-def test_names_tell_changes_apart() -> None:
-    names = [mutant.name for mutant, _ in mutants("def decide(a, b):\n    return a < b, a < b\n", "decide.py")]
+def test_names_tell_changes_apart_and_last_while_lines_move() -> None:
+    source = "def decide(a, b):\n    return a < b, a < b\n"
+    names = [mutant.name for mutant, _ in mutants(source, "decide.py")]
     assert len(names) == len(set(names)) == 5
-    assert Mutant("f.py", "f", 3, 4, "a", "b", (3, 3)).name == "f.py:3:4: a -> b"
+    assert [name for name in names if "<=" in name] == ["decide.py decide: a < b -> a <= b", "decide.py decide: a < b -> a <= b #1"]
+    assert [mutant.name for mutant, _ in mutants(f"LIMIT = 1\n\n\n{source}", "decide.py")] == names
