@@ -124,3 +124,24 @@ def test_a_claim_counts_towards_the_limit_of_its_queue(limit: int, expected: dic
     going = run("gone", "2", "sh/n1", ending_for="waiting")
     given = beside(drawn, run("a", "2", "sh/n1"), going, claims=[claim("waiting", "2", "sh/n1")])
     assert ended(given) == expected
+
+
+def test_lent_quota_is_taken_back_for_all_workers_of_a_gang_or_for_none() -> None:
+    queues = [queue("team", quota="3", preemption=PreemptionPolicy.RECLAIM_QUOTA), queue("guest")]
+    drawn = world(cluster("sh", "4"), jobs=[job("gang", "2", workers=2, queue="team")], queues=queues)
+    given = beside(drawn, run("a", "4", "sh/n1", queue="guest"))
+    plan = place(given)
+    assert plan.evictions == ()
+    beyond = Eviction(0, 0, (0, 0), (A,), ("reclaim-quota",))
+    assert "gang may not have a-1 ended by reclaim-quota" in refusal(given, replace(plan, evictions=(beyond,)))
+
+
+@pytest.mark.parametrize("nodes", [(1, 2), (2, 3), (3, 3)], ids=["two zones", "a zone and none", "no zone"])
+def test_room_is_made_in_one_zone_for_who_must_be_in_one(nodes: tuple[int, ...]) -> None:
+    asking = job("gang", "2", workers=2, same="zone", rank=HIGH)
+    drawn = world(cluster("sh", "2#a 2#a 2#b 4"), jobs=[asking], queues=[LOWER_QUEUE])
+    given = beside(drawn, run("a", "2", "sh/n1"))
+    plan = place(given)
+    assert plan.evictions == (Eviction(0, 0, (0, 1), (A,), ("lower-priority",)),)
+    spoiled = replace(plan.evictions[0], nodes=nodes)
+    assert "gang may not use a node that it claims" in refusal(given, replace(plan, evictions=(spoiled,)))

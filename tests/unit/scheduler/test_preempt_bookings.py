@@ -80,3 +80,15 @@ def test_a_job_may_have_others_ended_where_it_is_promised_a_start_and_nobody_els
         timed(given, {"head": 10.0, "next": 10.0}, running=[("sh n1", "4", 100.0)], heads=1), evictable=given.evictable, claims=given.claims
     )
     assert ended(promising) == {"head": "low by lower-priority: sh n1"}
+
+
+def test_what_starts_in_this_plan_counts_towards_the_limit_of_its_queue() -> None:
+    jobs = [job("first", "1", rank=HIGH), job("second", "1", rank=HIGH)]
+    drawn = world(cluster("sh", "8"), jobs=jobs, queues=[queue("default", preemption=LOWER, limit=2)])
+    assert ended(beside(drawn, run("low", "1", "sh/n1"))) == {"second": "low by lower-priority: sh n1"}
+
+
+def test_all_workers_of_what_starts_count_towards_the_ceiling_of_its_queue() -> None:
+    jobs = [job("gang", "2", workers=2, rank=HIGH), job("second", "2", rank=HIGH)]
+    drawn = world(cluster("sh", "16"), jobs=jobs, queues=[queue("default", preemption=LOWER, ceiling="6")])
+    assert ended(beside(drawn, run("low", "1", "sh/n1"))) == {"second": "low by lower-priority: sh n1"}
