@@ -61,18 +61,25 @@ def test_a_team_takes_its_quota_back(tmp_path: Path) -> None:
 
 
 def test_room_is_made_on_the_model_that_has_somebody_who_may_be_ended(tmp_path: Path) -> None:
-    def on(name: str, priority: str, *models: str) -> dict[str, Any]:
+    def on(name: str, priority: str, *models: str, queue: str = "default") -> dict[str, Any]:
         accelerator = {"model": models[0]} if len(models) == 1 else {"any_of": [{"model": model} for model in models]}
-        return job(name, kind="command", priority=priority, resources={"cpu": 1, "accelerator": accelerator})
+        return job(name, kind="command", priority=priority, queue=queue, resources={"cpu": 1, "accelerator": accelerator})
 
     with Network(tmp_path / "data", **PATIENT) as network:
         network.add_tenant()
         network.add_cluster("sh", node("n1", 8, 32, "H200", 1), node("n2", 8, 32, "A100", 1), script=lasting)
         assert cpn(network, "queue", "change", "default", "--preemption", "lower-priority").exit_code == 0
+        network.ok(network.operator.post("/queues", json={"name": "other"}))
         first, second = network.submit(on("first", "high", "H200")), network.submit(on("second", "low", "A100"))
         for item in (first, second):
             network.wait(item["id"], "running")
+        network.agents["sh"].stop()  # So nobody hears the order to end it, and the room is claimed for a while.
         urgent = network.submit(on("urgent", "high", "H200", "A100"))
+        until(lambda: ("queued", "claimed") in network.moves(urgent["id"]), "room is made")
+        # Its queue holds nothing, so its turn would come first; what is claimed is the A100, and not the H200.
+        late = network.submit(on("late", "normal", "A100", queue="other"))
+        until(lambda: network.job(late["id"])["cause"] == "node_busy", "a cycle has looked at the one that comes late")
+        network.start_agent("sh")
         [run] = network.wait(urgent["id"], "running")["runs"]
         assert (run["accelerator_model"], run["accelerator_devices"]) == ("A100", [[0]])
         told = json.loads(cpn(network, "job", "explain", urgent["id"], "-o", "json").stdout)["events"]
@@ -81,6 +88,7 @@ def test_room_is_made_on_the_model_that_has_somebody_who_may_be_ended(tmp_path: 
         ]
         assert network.job(first["id"])["state"] == "running"
         assert (network.job(second["id"])["state"], network.job(second["id"])["attempts_spared"]) == ("queued", 1)
+        assert network.job(late["id"])["state"] == "queued"
         assert network.clusters["sh"].violations == []
 
 
