@@ -124,6 +124,11 @@ class Engines:
         self._used.append(taken)
         return taken
 
+    @property
+    def used(self) -> int:
+        """How many are used and not closed."""
+        return len(self._used)
+
     def renew(self) -> None:
         """Close what was used and make the next, while nobody waits."""
         while self._used:

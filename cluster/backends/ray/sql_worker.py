@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 INLINE_BYTES = 256 * 1024
 INTERRUPT_GRACE_S = 2.0
 INTERRUPT_PERIOD_S = 0.05
+RENEW_AFTER_S = 0.05
+MOST_USED = 8
 
 
 class _Run:
@@ -51,6 +53,7 @@ class SqlWorker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="statement")
         self._spoiled = False
         self._engines: Engines | None = None
+        self._renewal: asyncio.TimerHandle | None = None
 
     async def warm(self) -> None:
         """Run a statement once, so that everything is loaded."""
@@ -63,6 +66,7 @@ class SqlWorker:
         return await self.next(request["run_id"], seen, wait_s)
 
     def _accept(self, request: dict[str, Any]) -> None:
+        self._put_off_renewal()
         run_id = request["run_id"]
         run = self._runs[run_id] = _Run(request, self._root / run_id)
         loop = asyncio.get_running_loop()
@@ -143,10 +147,23 @@ class SqlWorker:
         except Exception as error:  # whatever breaks here, the run must end
             end = {"outcome": "failed", "category": failure_category(error), "message": describe(error)}
         loop.call_soon_threadsafe(self._end, run, end)
-        if self._engines is not None:
+        if self._engines is not None and self._engines.used >= MOST_USED:
             self._engines.renew()
 
+    def _put_off_renewal(self) -> None:
+        if self._renewal is not None:
+            self._renewal.cancel()
+            self._renewal = None
+
+    def _renew_soon(self) -> None:
+        """Make the next connection in a while. DuckDB keeps the interpreter to itself meanwhile, so the run's end is told first."""
+        self._put_off_renewal()
+        loop = asyncio.get_running_loop()
+        if self._engines is not None:
+            self._renewal = loop.call_later(RENEW_AFTER_S, loop.run_in_executor, self._thread, self._engines.renew)
+
     def _end(self, run: _Run, end: dict[str, Any]) -> None:
+        self._renew_soon()
         if run.limit is not None:
             run.limit.cancel()
         if run.ended_by is not None:
