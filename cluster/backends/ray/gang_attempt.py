@@ -118,6 +118,10 @@ class GangAttempt(Attempt):
     async def _start(self) -> None:
         """Prepare all, then let all go. A worker that cannot says so itself, and its end stops the others."""
         request = self.run.model_dump(mode="json")
+        if len(self._places) == 1 and not self.run.elastic:
+            # It waits for no other, so one call does both.
+            await self._on_all("begin", request)
+            return
         prepared = await self._on_all("prepare", request)
         # Of a gang that had begun as a whole there may be some that joined it and were not let go yet.
         if all(prepared) or self._stream.announced:

@@ -6,10 +6,10 @@ and the command ends too. The leash also is the subreaper of everything the comm
 detached into another session is found and ended as well. It enforces the time limit and the grace period itself,
 for both must hold when nobody is there to ask for them.
 
-It runs as `python -I -S leash.py CONFIG ARGV…` on the standard library alone, to start in about 15 ms. CONFIG is JSON:
-`control` (descriptor to read orders from), `status` (descriptor to report to), `max_runtime_s` (or null),
-`orphan_grace_s` (between SIGTERM and SIGKILL when the owner is gone), `remove` (a directory to remove then, or null) and
-`hold` (descriptors that stay open as long as the leash, a lock for example).
+It runs as `python -I -S leash.py CONTROL STATUS MAX_RUNTIME_S ORPHAN_GRACE_S REMOVE HOLD ARGV…`: descriptors to read orders from
+and to report to; the time limit, empty for none; the time between SIGTERM and SIGKILL when the owner is gone; a directory to
+remove then, or empty; and descriptors that stay open as long as the leash, a lock for example, with commas between. The command
+waits until this program has been loaded, so what it needs from the standard library is little, and json comes only when it is needed.
 An order is a JSON line `{"stop": grace_s}`. Reports are JSON lines: `{"started": pid, "at": s}` or
 `{"refused": errno, "message": text}`, and at the end `{"exit": code, "reason": …, "wall_s", "cpu_s", "peak_memory_bytes"}`,
 where code is negative for a signal and reason says why the leash ended the command: stopped, max_runtime, orphaned or null.
@@ -17,42 +17,51 @@ where code is negative for a signal and reason says why the leash ended the comm
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import json
 import os
 import resource
 import select
 import signal
 import sys
 import time
-from typing import Any
 
 PR_SET_CHILD_SUBREAPER = 36
 SWEEP_S = 0.05
 
 
+class Ignoring:
+    """What contextlib.suppress does, without the time that takes to load."""
+
+    def __init__(self, *errors: type[BaseException]) -> None:
+        self._errors = errors
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        return kind is not None and issubclass(kind, self._errors)
+
+
 class Leash:
     """One command with its process group, watched until nothing of it is left."""
 
-    def __init__(self, config: dict[str, Any], argv: list[str]) -> None:
-        self.control: int = config["control"]
-        self.status: int = config["status"]
-        self.config = config
+    def __init__(self, control: int, status: int, max_runtime_s: float | None, orphan_grace_s: float, argv: list[str]) -> None:
+        self.control = control
+        self.status = status
+        self.orphan_grace_s = orphan_grace_s
         self.argv = argv
         self.pid = 0
         self.exit_code: int | None = None
         self.reason: str | None = None
         self.kill_at: float | None = None
         self.began = time.monotonic()
-        limit = config.get("max_runtime_s")
-        self.ends_at: float | None = None if limit is None else self.began + limit
+        self.ends_at: float | None = None if max_runtime_s is None else self.began + max_runtime_s
         self._orders = b""
 
     def report(self, **fields: object) -> None:
         """A line to the owner; when the owner is gone, nobody wants to know."""
-        with contextlib.suppress(OSError):
-            os.write(self.status, json.dumps(fields).encode() + b"\n")
+        with Ignoring(OSError):
+            os.write(self.status, _line(fields))
 
     def start(self) -> bool:
         """Spawn the command as leader of a session of its own."""
@@ -91,7 +100,7 @@ class Leash:
             now = time.monotonic()
             if self.ends_at is not None and now >= self.ends_at:
                 self.ends_at = None
-                self.end("max_runtime", self.config["orphan_grace_s"])
+                self.end("max_runtime", self.orphan_grace_s)
             if self.kill_at is not None and now >= self.kill_at:
                 self._signal(signal.SIGKILL)
                 self.kill_at = now + SWEEP_S
@@ -110,7 +119,7 @@ class Leash:
         while True:
             self._signal(signal.SIGKILL)
             for child in _children():
-                with contextlib.suppress(ProcessLookupError):
+                with Ignoring(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
             try:
                 while os.waitpid(-1, os.WNOHANG)[0]:
@@ -132,11 +141,11 @@ class Leash:
         }
 
     def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        with Ignoring(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
     def _reap(self) -> None:
-        with contextlib.suppress(ChildProcessError):
+        with Ignoring(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
@@ -147,14 +156,16 @@ class Leash:
     def _read_signals(self, wakeup: int) -> None:
         numbers = os.read(wakeup, 64)
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
-            self.end("stopped", self.config["orphan_grace_s"])
+            self.end("stopped", self.orphan_grace_s)
 
     def _read_orders(self) -> None:
         chunk = os.read(self.control, 4096)
         if not chunk:
             self.control = -1
-            self.end("orphaned", self.config["orphan_grace_s"])
+            self.end("orphaned", self.orphan_grace_s)
             return
+        import json
+
         *lines, self._orders = (self._orders + chunk).split(b"\n")
         for line in lines:
             self.end("stopped", float(json.loads(line)["stop"]))
@@ -166,6 +177,25 @@ def _children() -> list[int]:
         return [int(pid) for pid in file.read().split()]
 
 
+def _line(fields: dict[str, object]) -> bytes:
+    """A report as a line of JSON. Somebody waits for that of a start, and of an end, so these are written without json."""
+    plain = {name: _plain(value) for name, value in fields.items()}
+    if all(plain.values()):
+        return ("{" + ", ".join(f'"{name}": {text}' for name, text in plain.items()) + "}\n").encode()
+    import json
+
+    return json.dumps(fields).encode() + b"\n"
+
+
+def _plain(value: object) -> str:
+    """A finite number, null or a word in JSON; empty for anything else."""
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return f'"{value}"' if value.isascii() and value.isidentifier() else ""
+    return repr(value) if type(value) in (int, float) else ""
+
+
 def _remove(directory: str) -> None:
     import shutil
 
@@ -174,9 +204,10 @@ def _remove(directory: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the command of `arguments` on a leash."""
-    config = json.loads(arguments[0])
-    for descriptor in (config["control"], config["status"], *config["hold"]):
-        os.set_inheritable(descriptor, False)
+    control, status, max_runtime_s, orphan_grace_s, remove, hold, *argv = arguments
+    for descriptor in (control, status, *hold.split(",")):
+        if descriptor:
+            os.set_inheritable(int(descriptor), False)
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -185,14 +216,14 @@ def main(arguments: list[str]) -> int:
     signal.set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    leash = Leash(config, arguments[1:])
+    leash = Leash(int(control), int(status), float(max_runtime_s) if max_runtime_s else None, float(orphan_grace_s), argv)
     if not leash.start():
         return 1
     leash.watch(wakeup)
     leash.sweep()
     leash.report(**leash.summary())
-    if leash.reason == "orphaned" and config.get("remove"):
-        _remove(config["remove"])
+    if leash.reason == "orphaned" and remove:
+        _remove(remove)
     return 0
 
 

@@ -54,13 +54,12 @@ def put_on_leash(
     """
     control_read, control_write = os.pipe()
     status_read, status_write = os.pipe()
-    config = {
-        "control": control_read, "status": status_write, "max_runtime_s": max_runtime_s,
-        "orphan_grace_s": orphan_grace_s, "remove": str(remove) if remove else None, "hold": list(pass_fds),
-    }  # fmt: skip
+    limit = "" if max_runtime_s is None else f"{max_runtime_s!r}"
+    hold = ",".join(str(descriptor) for descriptor in pass_fds)
+    config = [str(control_read), str(status_write), limit, f"{orphan_grace_s!r}", str(remove) if remove else "", hold]
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", _LEASH, json.dumps(config), *argv],
+            [sys.executable, "-I", "-S", _LEASH, *config, *argv],
             env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             start_new_session=True, pass_fds=(control_read, status_write, *pass_fds),
         )  # fmt: skip

@@ -73,6 +73,11 @@ class Supervisor:
         await asyncio.shield(self._preparation)
         return self._outbox.finished is None
 
+    async def begin(self, run: dict[str, Any]) -> None:
+        """Prepare a worker that is alone, and start its command."""
+        if await self.prepare(run):
+            await self.go(None)
+
     async def update(self, membership: dict[str, Any]) -> None:
         """The gang has changed: write it where the process looks for it. `membership` are fields of the run's request."""
         if self._run is None or self._workspace is None or membership["generation"] < self._run["generation"]:
