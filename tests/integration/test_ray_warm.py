@@ -46,7 +46,7 @@ def waiting(head: SmallRay) -> set[int]:
 
 
 def test_one_process_serves_run_after_run_and_ray_knows_what_is_taken(ray_head: SmallRay, agent: RayAgent, tmp_path: Path) -> None:
-    member = agent.connect(ray_head, tmp_path / "data", warm_workers=0)
+    member = agent.connect(ray_head, tmp_path / "data", warm_workers=0, idle_s=600.0)
     node = member.node()
     served = []
     with leaving_nothing(member, ray_head):

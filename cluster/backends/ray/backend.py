@@ -81,7 +81,7 @@ class RayBackend:
         warm, spawn, idle_s = self._warm_workers, self._spawn, self._idle_s
         self._pool = WarmPool(self._session, SQL_PREFIX, make_sql_worker, warm, spawn, idle_s=idle_s)
         self._waiting = WarmPool(self._session, WARM_PREFIX, make_warm_supervisor, warm, spawn, idle_s=idle_s, most_idle=MOST_IDLE)
-        self._crew = Supervisors(self._session, self._waiting, self._start_limit_s)
+        self._crew = Supervisors(self._session, self._waiting, self._start_limit_s, spawn)
         await self._session.connect()
         self._nodes = alive(await self._session.node_entries())
         names = await self._session.actor_names()
@@ -132,6 +132,7 @@ class RayBackend:
             found = run_of(name)
             if found is not None:
                 supervised[found.run_id].append(name)
+        await self._crew.free_strays()
         queried = await self._include_sql_workers(names)
         run_ids = {*self._journals.run_ids(), *supervised, *queried}
         for run_id in sorted(run_ids - self._attempts.keys()):

@@ -2,14 +2,16 @@
 
 A warm supervisor asks for no resources, so what its run was granted is held beside it: a placement group of one bundle, bound to the
 node by its label. Ray counts it as taken from the moment it is there, whoever else uses the cluster. It is made by the actor and is not
-detached, so it goes with the actor, however that ends, and nobody has to look for it.
+detached, so Ray ends it with the actor, however that ends. One that an actor asked for in its last moment may reach Ray after its end
+and stay, so the name says whose it is, and agents look for those of actors that are no more.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _NODE_LABEL = "ray.io/node-id"
@@ -20,8 +22,9 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 class Room:
     """At most one bundle on one node at a time. `hold` and `release` block, and are called from one thread at a time."""
 
-    def __init__(self, node_id: str) -> None:
-        self._node_id = node_id
+    def __init__(self, owner: str, node_id: str) -> None:
+        self._owner, self._node_id = owner, node_id
+        self._made = 0
         self._group: Any = None
         self._given_up = threading.Event()
 
@@ -61,8 +64,9 @@ class Room:
     def _make(self, bundle: Mapping[str, float]) -> Any:
         from ray.util import placement_group
 
+        self._made += 1
         place = [{_NODE_LABEL: self._node_id}]
-        return placement_group([dict(bundle)], strategy="STRICT_PACK", bundle_label_selector=place)
+        return placement_group([dict(bundle)], strategy="STRICT_PACK", name=f"{self._owner}.{self._made}", bundle_label_selector=place)
 
     def _is_there(self) -> bool:
         from ray.util import placement_group_table
@@ -73,3 +77,25 @@ class Room:
             if self._given_up.wait(_LOOK_S):
                 return False
         return False
+
+
+def owner_of(name: str) -> str:
+    """The actor whose room has this name."""
+    return name.rpartition(".")[0]
+
+
+def room_names(prefix: str) -> list[str]:
+    """The names of all room that is held or asked for by actors whose names begin so. Blocks."""
+    from ray.util import placement_group_table
+
+    found = placement_group_table().values()
+    return sorted(group["name"] for group in found if group["state"] != "REMOVED" and group["name"].startswith(prefix))
+
+
+def give_back(names: Iterable[str]) -> None:
+    """Give room back by its name. Blocks."""
+    from ray.util import get_placement_group, remove_placement_group
+
+    for name in names:
+        with contextlib.suppress(ValueError):  # it is gone
+            remove_placement_group(get_placement_group(name))

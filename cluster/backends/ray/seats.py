@@ -10,18 +10,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from cluster.backends.ray.gang_workers import make_supervisor, run_of, supervisor_name
 from cluster.backends.ray.nodes import RayNode
 from cluster.backends.ray.pool import Member, WarmPool
+from cluster.backends.ray.room import give_back, owner_of, room_names
 from cluster.backends.ray.session import NAMESPACE, Session, WorkerGoneError
 from cluster.backends.ray.warm_supervisor import BUSY
 from cluster.protocol import RunRequest
 
 WARM_PREFIX = "cpn-warm-"
 MOST_IDLE = 8
+STRAY_S = 1.0
 _TRIES = 3
 _DISPOSE_LIMIT_S = 10.0
 
@@ -66,10 +68,10 @@ class WarmSeat(Seat):
 
     def __init__(
         self, session: Session, pool: WarmPool, name: str, node: RayNode, rank: int, bundle: Mapping[str, float], limit_s: float,
-        left: Callable[[str], None],
+        left: Callable[[str], None], ended: Callable[[], None],
     ) -> None:  # fmt: skip
         self._session, self._pool, self._name, self._node = session, pool, name, node
-        self._rank, self._bundle, self._limit_s, self._left = rank, bundle, limit_s, left
+        self._rank, self._bundle, self._limit_s, self._left, self._ended = rank, bundle, limit_s, left, ended
         self._finding: asyncio.Task[Member] | None = None
         self._member: Member | None = None
         self._seated = False
@@ -96,11 +98,9 @@ class WarmSeat(Seat):
             self._finding = None
         member = self._member
         if member is not None:
-            # One of which it is not known whether it serves the worker cannot be told to stop serving it.
-            if self._seated and await self._leave(member):
+            if await self._leave(member):
                 self._pool.give_back(member)
-            elif not await self._pool.discard(member):
-                self._seated = False
+            elif not await self._end(member):
                 return False
         self._member = None
         self._left(self._name)
@@ -108,7 +108,11 @@ class WarmSeat(Seat):
 
     async def kill(self) -> None:
         if self._member is not None:
-            await self._pool.discard(self._member)
+            await self._end(self._member)
+
+    async def _end(self, member: Member) -> bool:
+        self._ended()
+        return await self._pool.discard(member)
 
     async def _sit_down(self) -> None:
         """Find a supervisor and have it hold the resources. Raises WorkerGoneError, UnreachableError."""
@@ -158,8 +162,10 @@ class WarmSeat(Seat):
 class Supervisors:
     """All supervisors of a cluster. One that does not live, or does not answer, within `limit_s` is given up."""
 
-    def __init__(self, session: Session, pool: WarmPool, limit_s: float) -> None:
-        self._session, self._pool, self._limit_s = session, pool, limit_s
+    def __init__(
+        self, session: Session, pool: WarmPool, limit_s: float, spawn: Callable[[Awaitable[None]], None], *, stray_s: float = STRAY_S
+    ) -> None:
+        self._session, self._pool, self._limit_s, self._spawn, self._stray_s = session, pool, limit_s, spawn, stray_s
         self._seats: dict[str, WarmSeat] = {}
 
     async def seat(self, run: RunRequest, rank: int, generation: int, node: RayNode) -> Seat:
@@ -201,6 +207,16 @@ class Supervisors:
                 self._new_seat(worker, node, place.rank, {}).resume(member)
         return sorted(worker for worker in self._seats if (place := run_of(worker)) is not None and not is_ours(place.run_id))
 
+    async def free_strays(self, after_s: float = 0.0) -> None:
+        """Give back the room of supervisors that are no more. Raises UnreachableError."""
+        await asyncio.sleep(after_s)
+        # In this order: who held room then and does not live now is dead.
+        names = await self._session.call(room_names, WARM_PREFIX)
+        living = set(await self._session.actor_names()) if names else set()
+        stray = [name for name in names if owner_of(name) not in living]
+        if stray:
+            await self._session.call(give_back, stray)
+
     async def _served(self, name: str) -> tuple[Any, str | None]:
         """A warm supervisor and whom it serves; None for one that is gone."""
         actor = await self._session.actor(name)
@@ -212,14 +228,18 @@ class Supervisors:
         except TimeoutError:
             await self._session.check()
             await self._session.kill(actor)
+            self._look_for_strays()
         except WorkerGoneError:
             pass
         return None, None
 
     def _new_seat(self, name: str, node: RayNode, rank: int, bundle: Mapping[str, float]) -> WarmSeat:
-        seat = WarmSeat(self._session, self._pool, name, node, rank, bundle, self._limit_s, self._forget)
+        seat = WarmSeat(self._session, self._pool, name, node, rank, bundle, self._limit_s, self._forget, self._look_for_strays)
         self._seats[name] = seat
         return seat
+
+    def _look_for_strays(self) -> None:
+        self._spawn(self.free_strays(self._stray_s))
 
     def _forget(self, name: str) -> None:
         self._seats.pop(name, None)
@@ -242,5 +262,5 @@ def make_warm_supervisor(name: str, node_id: str) -> Any:
             max_concurrency=64,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
         )
-        .remote(node_id)
+        .remote(name, node_id)
     )

@@ -28,8 +28,9 @@ MOST_GROWTH_BYTES = 256 * 1024 * 1024
 class WarmSupervisor:
     """Serves one worker at a time. Every method may be called again: what is done already is not done twice."""
 
-    def __init__(self, node_id: str, room: Room | None = None) -> None:
-        self._room = room or Room(node_id)
+    def __init__(self, name: str, node_id: str, room: Room | None = None) -> None:
+        self._room = room or Room(name, node_id)
+        self._past: set[str] = set()
         self._worker = ""
         self._inner: Supervisor | None = None
         self._taking: asyncio.Task[str] | None = None
@@ -46,8 +47,11 @@ class WarmSupervisor:
         return self._worker
 
     async def take(self, worker: str, rank: int, bundle: Mapping[str, float], limit_s: float) -> str:
-        """Serve a worker, and hold its resources. Empty when that is done, BUSY for another's, else why it cannot be done."""
-        if not self._worker:
+        """Serve a worker, and hold its resources. Empty when that is done, BUSY for another's, else why it cannot be done.
+
+        What comes after the worker was let go of is not for it any more.
+        """
+        if not self._worker and worker not in self._past:
             self._worker = worker
             self._usual_bytes = self._usual_bytes or _resident_bytes()
             self._inner = Supervisor(rank)
@@ -68,6 +72,7 @@ class WarmSupervisor:
 
     async def let_go(self, worker: str) -> bool:
         """End what is left of a worker and give its resources back. False: this process must not serve another one."""
+        self._past.add(worker)
         if self._worker != worker:
             return True
         if self._leaving is None:

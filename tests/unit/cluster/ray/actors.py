@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.backends.ray.nodes import RayNode
+from cluster.backends.ray.room import give_back, room_names
 from cluster.backends.ray.session import Session, WorkerGoneError
 
 NODE = RayNode("1234567890abcdef", "10.0.0.2")
@@ -21,9 +22,18 @@ class NearSession(Session):
         self.silent: set[str] = set()
         self.killed: list[str] = []
         self.away = False
+        self.rooms: list[str] = []
 
     async def call(self, function: Callable[..., Any], *arguments: Any, limit_s: float | None = None) -> Any:  # noqa: ARG002
+        if function is room_names:
+            return [name for name in self.rooms if name.startswith(*arguments)]
+        if function is give_back:
+            self.rooms = [name for name in self.rooms if name not in arguments[0]]
+            return None
         return function(*arguments)
+
+    async def actor_names(self) -> list[str]:
+        return sorted(self.actors)
 
     async def ask(self, actor: Any, method: str, *arguments: Any) -> Any:
         name = self.name_of(actor)

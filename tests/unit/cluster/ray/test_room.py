@@ -6,14 +6,14 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.backends.ray.room import Room
+from cluster.backends.ray.room import Room, owner_of
 
 
 class ScarceRoom(Room):
     """Ray that has room at the `after`-th try; `given` are the bundles that it holds now."""
 
     def __init__(self, after: int) -> None:
-        super().__init__("node")
+        super().__init__("owner", "node")
         self.after, self.tries = after, 0
         self.given: list[dict[str, float]] = []
 
@@ -66,3 +66,8 @@ def test_who_needs_nothing_holds_nothing() -> None:
     room = ScarceRoom(after=1_000_000)
     assert room.hold({}, limit_s=0.0)
     assert room.tries == 0
+
+
+def test_a_name_says_whose_room_it_is() -> None:
+    assert owner_of("cpn-warm-1234567890ab-0123.17") == "cpn-warm-1234567890ab-0123"
+    assert owner_of("another") == ""

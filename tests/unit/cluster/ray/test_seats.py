@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cluster.backends.ray import seats
 from cluster.backends.ray.pool import WarmPool
 from cluster.backends.ray.seats import WARM_PREFIX, Supervisors
 from cluster.backends.ray.session import WorkerGoneError
@@ -61,7 +62,7 @@ class Place:
         self.room.set()
         self.tasks: set[asyncio.Future[None]] = set()
         self.pool = WarmPool(self.session, WARM_PREFIX, self._make, 0, self._spawn)
-        self.crew = Supervisors(self.session, self.pool, limit_s)
+        self.crew = Supervisors(self.session, self.pool, limit_s, self._spawn, stray_s=0.0)
 
     @property
     def actors(self) -> list[Actor]:
@@ -126,11 +127,11 @@ def test_a_supervisor_that_is_not_fit_or_that_was_killed_is_not_taken_again() ->
 def test_one_that_died_idle_or_was_taken_by_another_agent_costs_no_run() -> None:
     async def scenario() -> None:
         place = Place()
-        seats = [await place.crew.seat(RUN, rank, 0, NODE) for rank in range(2)]
-        for seat in seats:
+        crew = [await place.crew.seat(RUN, rank, 0, NODE) for rank in range(2)]
+        for seat in crew:
             await seat.ask("ready")
             dead, *others = place.actors
-        for seat in seats:
+        for seat in crew:
             await seat.let_go()
         place.session.die(dead.name)
         others[0].serves = "cpn-run-job-b-1-0"
@@ -154,7 +155,10 @@ def test_no_room_is_said_and_the_supervisor_waits_for_another() -> None:
     run(scenario)
 
 
-def test_one_of_which_nobody_knows_whether_it_serves_is_ended() -> None:
+@pytest.mark.parametrize("answers", [True, False])
+def test_one_that_may_serve_a_worker_that_gave_up_is_told_so_or_ended(monkeypatch: pytest.MonkeyPatch, answers: bool) -> None:
+    monkeypatch.setattr(seats, "_DISPOSE_LIMIT_S", 30.0 if answers else 0.01)
+
     async def scenario() -> None:
         place = Place()
         place.room.clear()
@@ -164,8 +168,30 @@ def test_one_of_which_nobody_knows_whether_it_serves_is_ended() -> None:
             await asyncio.sleep(0)
         asking.cancel()
         await asyncio.wait([asking])
-        await seat.let_go()
-        assert (place.actors, len(place.session.killed)) == ([], 1)
+        (actor,) = place.actors
+        if not answers:
+            place.session.silent.add(actor.name)
+        assert await seat.let_go()
+        assert (place.actors, place.session.killed) == (([actor], []) if answers else ([], [actor.name]))
+
+    run(scenario)
+
+
+def test_room_that_a_dead_supervisor_left_is_given_back_and_no_other() -> None:
+    async def scenario() -> None:
+        place = Place()
+        members = [await place.crew.seat(RUN, rank, 0, NODE) for rank in range(2)]
+        for seat in members:
+            await seat.ask("ready")
+        ended, living = place.actors
+        place.session.rooms = [f"{ended.name}.1", f"{living.name}.4", "somebody-else.1"]
+        await place.crew.free_strays()
+        assert len(place.session.rooms) == 3, "both live"
+        await members[0].kill()
+        async with asyncio.timeout(30):
+            while place.tasks:
+                await asyncio.sleep(0)
+        assert place.session.rooms == [f"{living.name}.4", "somebody-else.1"]
 
     run(scenario)
 
@@ -189,10 +215,10 @@ def test_one_that_could_not_be_ended_because_the_head_is_away_is_known_until_it_
 def test_the_next_agent_finds_whom_they_serve_and_what_waits() -> None:
     async def scenario() -> None:
         first = Place()
-        seats = [await first.crew.seat(RUN.model_copy(update={"run_id": f"job-{name}-1"}), 0, 0, NODE) for name in "abc"]
-        for seat in seats:
+        crew = [await first.crew.seat(RUN.model_copy(update={"run_id": f"job-{name}-1"}), 0, 0, NODE) for name in "abc"]
+        for seat in crew:
             await seat.ask("ready")
-        await seats[1].let_go()
+        await crew[1].let_go()
         following = Place(first.session)
         assert await following.include() == ["cpn-run-job-a-1-0", "cpn-run-job-c-1-0"]
         assert await following.include("job-c-1") == ["cpn-run-job-a-1-0"], "its own are known to it"
@@ -213,8 +239,8 @@ def test_the_next_agent_finds_whom_they_serve_and_what_waits() -> None:
 def test_one_that_does_not_answer_is_ended_and_a_dead_one_is_not_found() -> None:
     async def scenario() -> None:
         first = Place()
-        seats = [await first.crew.seat(RUN, rank, 0, NODE) for rank in range(2)]
-        for seat in seats:
+        crew = [await first.crew.seat(RUN, rank, 0, NODE) for rank in range(2)]
+        for seat in crew:
             await seat.ask("ready")
         names = [actor.name for actor in first.actors]
         first.session.silent.add(names[0])

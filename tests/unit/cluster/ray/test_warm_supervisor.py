@@ -24,7 +24,7 @@ class NearRoom(Room):
     """Room for one bundle, or for none when it is `full`; `broken` raises."""
 
     def __init__(self, *, full: bool = False, broken: bool = False) -> None:
-        super().__init__("node")
+        super().__init__("owner", "node")
         self.full, self.broken = full, broken
         self.held: list[dict[str, float]] = []
         self.waiting = threading.Event()
@@ -78,7 +78,7 @@ def test_nothing_of_one_run_reaches_the_next(work_dir: Path) -> None:
 
     async def scenario() -> None:
         room = NearRoom()
-        supervisor = WarmSupervisor("node", room)
+        supervisor = WarmSupervisor("owner", "node", room)
         await supervisor.warm()
         assert await supervisor.worker() == ""
         told = []
@@ -99,26 +99,30 @@ def test_nothing_of_one_run_reaches_the_next(work_dir: Path) -> None:
 
 def test_what_is_meant_for_another_worker_is_not_done() -> None:
     async def scenario() -> None:
-        supervisor = WarmSupervisor("node", room := NearRoom())
+        supervisor = WarmSupervisor("owner", "node", room := NearRoom())
         assert await supervisor.take("first", 0, BUNDLE, 30.0) == ""
         assert await supervisor.take("first", 0, BUNDLE, 30.0) == "", "to ask again changes nothing"
         assert await supervisor.take("second", 0, BUNDLE, 30.0) == await supervisor.seated("second") == BUSY
         assert await supervisor.ask("second", "stop", ("cancelled", 0.0)) == ()
-        assert await supervisor.let_go("second"), "nothing of it is here"
+        assert await supervisor.let_go("third"), "nothing of it is here"
         assert (await supervisor.worker(), room.held) == ("first", [BUNDLE])
         assert await supervisor.ask("first", "describe", ()) == (None,)
         await asyncio.gather(*(supervisor.let_go("first") for _ in range(3)))
         assert await supervisor.take("second", 0, BUNDLE, 30.0) == ""
         assert await supervisor.let_go("first"), "what comes late"
+        assert await supervisor.take("third", 0, BUNDLE, 30.0) == BUSY
         assert (await supervisor.worker(), room.held) == ("second", [BUNDLE])
         assert await supervisor.ask("first", "describe", ()) == ()
+        assert await supervisor.let_go("second")
+        assert await supervisor.take("third", 0, BUNDLE, 30.0) == BUSY, "nobody wants it any more"
+        assert (await supervisor.worker(), room.held) == ("", [])
 
     run(scenario)
 
 
 def test_who_waits_for_room_can_be_let_go_of() -> None:
     async def scenario() -> None:
-        supervisor = WarmSupervisor("node", room := NearRoom(full=True))
+        supervisor = WarmSupervisor("owner", "node", room := NearRoom(full=True))
         taking = asyncio.create_task(supervisor.take("first", 0, BUNDLE, 600.0))
         await asyncio.to_thread(room.waiting.wait)
         assert await supervisor.let_go("first")
@@ -131,7 +135,7 @@ def test_who_waits_for_room_can_be_let_go_of() -> None:
 
 def test_what_ray_says_against_it_is_passed_on() -> None:
     async def scenario() -> None:
-        supervisor = WarmSupervisor("node", NearRoom(broken=True))
+        supervisor = WarmSupervisor("owner", "node", NearRoom(broken=True))
         assert await supervisor.take("first", 0, BUNDLE, 30.0) == await supervisor.seated("first") == "OSError: Ray is broken"
 
     run(scenario)
@@ -140,7 +144,7 @@ def test_what_ray_says_against_it_is_passed_on() -> None:
 @pytest.mark.parametrize("limit", ["MOST_WORKERS", "MOST_GROWTH_BYTES"])
 def test_a_process_is_given_up_after_many_workers_or_when_it_has_grown(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     async def scenario() -> None:
-        supervisor = WarmSupervisor("node", NearRoom())
+        supervisor = WarmSupervisor("owner", "node", NearRoom())
         await supervisor.warm()
         await supervisor.take("first", 0, BUNDLE, 30.0)
         assert await supervisor.let_go("first")
@@ -161,7 +165,7 @@ def test_a_process_in_which_a_thread_of_a_run_goes_on_is_given_up(monkeypatch: p
         return 0
 
     async def scenario() -> None:
-        supervisor = WarmSupervisor("node", room := NearRoom())
+        supervisor = WarmSupervisor("owner", "node", room := NearRoom())
         await supervisor.take("first", 0, BUNDLE, 30.0)
         monkeypatch.setattr("cluster.backends.ray.workspace.Workspace.fill", fill)
         preparing = asyncio.create_task(supervisor.ask("first", "prepare", (script("node", "true").model_dump(mode="json"),)))
