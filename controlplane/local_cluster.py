@@ -34,7 +34,7 @@ from controlplane.network import (
     undisturbed,
 )
 
-MEMBER_FILE, LOCK_FILE = "member.json", "lock"
+MEMBER_FILE, LOCK_FILE, READY_FILE = "member.json", "lock", "ready"
 
 
 class LocalCluster:
@@ -80,6 +80,7 @@ class LocalCluster:
         self.agent, self._token_id = agent_beside(self._client, self.member.name, self.ray, self._directory / "agent", self._environ)
         self.agent.start()
         self._await_healthy()
+        (self._directory / READY_FILE).write_text(str(os.getpid()), encoding="utf-8")
 
     def supervise(self) -> None:
         """Start the agent again when it ends, for as long as the Ray lives. Raises NetworkError when that has ended."""
@@ -104,17 +105,22 @@ class LocalCluster:
                 self.agent.stop()
                 self.agent = None
             self.ray.stop()
-            if self._lock >= 0:
-                os.close(self._lock)
-                self._lock = -1
+            lock, self._lock = self._lock, -1
+            if lock >= 0:
+                os.close(lock)
 
     def _take_directory(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = os.open(self._directory / LOCK_FILE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self._directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            os.close(lock)
             raise NetworkError(f"{self.member.name} runs here already ({self._directory}); end it, or choose another name") from error
+        self._lock = lock
+        (self._directory / READY_FILE).unlink(missing_ok=True)
+        os.ftruncate(lock, 0)
+        os.write(lock, str(os.getpid()).encode())
 
     def _known(self) -> ClusterView | None:
         """The member as it is registered, if it is. Raises NetworkError when it is not the one that was made here."""

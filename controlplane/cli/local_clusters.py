@@ -10,16 +10,20 @@ import typer
 from controlplane.cli.failures import CommandError, usage
 from controlplane.cli.options import ClusterName, Output
 from controlplane.cli.output import grid, say, show
-from controlplane.cli.session import connect
+from controlplane.cli.session import Access, Asked, access, connect
 
 if TYPE_CHECKING:
     from controlplane.network import Member
     from controlplane.orphans import OrphanReport
 
 
+LocalDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Where it keeps its token, logs and journals.")]
+
+
 def add_to(app: typer.Typer) -> None:
     """Put these commands into the group of clusters."""
     app.command("start-local")(start_local)
+    app.command("stop-local")(stop_local)
     app.command("doctor")(doctor)
 
 
@@ -30,21 +34,57 @@ def start_local(
     memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory, like 8GiB. [default: four fifths of it]")] = None,
     labels: Annotated[str, typer.Option(metavar="KEY=VALUE,…", help="Labels of the cluster and of its node.")] = "",
     jurisdiction: Annotated[str, typer.Option(help="Where this machine stands, like CN-SH; ZZ is nowhere in particular.")] = "ZZ",
-    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where it keeps its token, logs and journals.")] = None,
+    data_dir: LocalDir = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when it is healthy; `cpn cluster stop-local` ends it.")] = False,
 ) -> None:
     """Start a Ray on this machine and be its member's agent, until Ctrl-C stops both.
 
     The Ray asks for a token. The cluster is registered, free of charge, where the name is new.
     """
-    member = _member(name, cpus, memory, labels, jurisdiction)
-    import os
-
+    member, directory = _member(name, cpus, memory, labels, jurisdiction), _directory(name, data_dir)
+    if detach:
+        options = {"--cpus": cpus, "--memory": memory, "--labels": labels, "--jurisdiction": jurisdiction, "--data-dir": directory}
+        return _detach(access(context.ensure_object(Asked)), name, directory, [f"{key}={value}" for key, value in options.items() if value])
     from controlplane.local_cluster import start_local as run
-    from controlplane.settings import default_data_dir
 
-    directory = (data_dir or default_data_dir(dict(os.environ)) / "local" / name).absolute()
     with connect(context) as client:
         raise typer.Exit(run(member, directory, client, say=say))
+
+
+def _detach(found: Access, name: str, directory: Path, options: list[str]) -> None:
+    import os
+
+    from controlplane.detached import local_command, start_detached
+    from controlplane.network import NetworkError
+
+    environ = {**os.environ, "CPN_SERVER": found.server, "CPN_TOKEN": found.token}
+    try:
+        pid = start_detached(local_command(["cluster", "start-local", name, *options]), directory, environ)
+    except NetworkError as error:
+        raise CommandError(str(error)) from error
+    say(f"{name} is healthy (process {pid}); `cpn cluster stop-local {name}` ends it")
+
+
+def stop_local(
+    name: Annotated[str, typer.Argument(metavar="CLUSTER", help="The cluster's name.")], data_dir: LocalDir = None
+) -> None:  # fmt: skip
+    """Stop a cluster of this machine that `cpn cluster start-local` runs, detached or in another terminal."""
+    from controlplane.detached import stop_running
+    from controlplane.network import NetworkError
+
+    try:
+        stop_running(name, _directory(name, data_dir))
+    except NetworkError as error:
+        raise CommandError(str(error), hint="give the --data-dir that it was started with") from error
+    say(f"stopped; {name} stays registered: `cpn cluster start-local {name}` starts it again, `cpn cluster remove {name}` forgets it")
+
+
+def _directory(name: str, data_dir: Path | None) -> Path:
+    import os
+
+    from controlplane.settings import default_data_dir
+
+    return (data_dir or default_data_dir(dict(os.environ)) / "local" / name).absolute()
 
 
 def doctor(

@@ -325,24 +325,25 @@ def test_an_agent_whose_cluster_is_not_there_says_so_and_tries_again(place: Plac
 
 def test_a_cluster_of_this_machine_joins_works_and_leaves_nothing(place: Place, tmp_path: Path) -> None:
     name, folder = "laptop", tmp_path / "laptop"
-    options = ["--cpus", "2", "--memory", "1GiB", "--labels", "tier=laptop,room=3", "--jurisdiction", "CN-SH", "--data-dir", str(folder)]
-    with subprocess.Popen(
-        [sys.executable, "-m", "controlplane.cli.main", "cluster", "start-local", name, *options],
-        cwd=ROOT, env={**os.environ, "CPN_SERVER": place.network.url, "CPN_TOKEN": place.network.operator_token},
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    ) as local:  # fmt: skip
-        try:
-            assert local.stdout is not None
-            told = next((line for line in local.stdout if " is healthy: " in line), "")
-            assert told == "laptop is healthy: 2 cores, 1.0 GiB. Ctrl-C stops it.\n"
-            (node,) = place.client.nodes(name).items
-            assert (node.cpu, {"tier": "laptop", "room": "3"}.items() <= node.labels.items()) == (2.0, True)
-            assert place.wait(place.submit(placement={"clusters": [name]})).state == "succeeded"
-        finally:
-            local.send_signal(signal.SIGINT)
-            rest, _ = local.communicate(timeout=90)
-    assert (local.returncode, "laptop stays registered" in rest) == (0, True)
-    assert processes_of(str(folder)) == {}
+    options = ["--cpus", "2", "--memory", "1GiB", "--labels", "tier=laptop,room=3", "--jurisdiction", "CN-SH", "--detach"]
+
+    def local(verb: str, *more: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "controlplane.cli.main", "cluster", verb, name, "--data-dir", str(folder), *more],
+            cwd=ROOT, env={**os.environ, "CPN_SERVER": place.network.url, "CPN_TOKEN": place.network.operator_token},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True, timeout=250,
+        ).stdout  # fmt: skip
+
+    try:
+        assert "laptop is healthy" in local("start-local", *options)
+        (node,) = place.client.nodes(name).items
+        assert (node.cpu, {"tier": "laptop", "room": "3"}.items() <= node.labels.items()) == (2.0, True)
+        assert place.wait(place.submit(placement={"clusters": [name]})).state == "succeeded"
+    finally:
+        told = local("stop-local")
+    assert "stopped; laptop stays registered" in told
+    until(lambda: "stopped; laptop stays registered" in (folder / "local.log").read_text(), "it has ended in order")
+    until(lambda: processes_of(str(folder)) == {}, "nothing of it is left")
     assert [token.id for token in place.client.tokens().items if token.cluster == name and token.revoked_at is None] == []
     place.client.remove_cluster(name)
 
