@@ -25,11 +25,14 @@ class FakeHead:
 
     token: str = "secret"
     facts: HeadFacts = FACTS
+    nodes: bool = True
     address: str = ""
     asked: list[str] = field(default_factory=list)
 
     def answer(self, method: str, question: bytes) -> bytes:
         """The fields of an answer: an empty status, then the value."""
+        if method.endswith("GetAllNodeInfo"):
+            return self._value(b"node") if self.nodes else b"\n\x00"
         if method.endswith("GetClusterId"):
             return self._value(bytes.fromhex(self.facts.cluster_id))
         if b"CLUSTER_METADATA" in question:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from cluster.errors import AuthenticationError, UnreachableError
 
 _CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+_NODES = "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo"
 _STORED = "/ray.rpc.InternalKVGcsService/InternalKVGet"
 # Of both answers the first field is the status, the second what was asked for; of the question, key and namespace.
 _ANSWER_FIELD, _KEY_FIELD, _NAMESPACE_FIELD = 2, 1, 2
@@ -39,6 +40,14 @@ def cluster_id(address: str, token: str, timeout_s: float) -> bytes:
     Raises UnreachableError, AuthenticationError.
     """
     return _answer(_ask(address, token, timeout_s, _CLUSTER_ID, b""))
+
+
+def has_nodes(address: str, token: str, timeout_s: float) -> bool:
+    """Whether a node has registered at the head at `address`; a head answers before its own one has.
+
+    Blocks for at most `timeout_s`. Raises UnreachableError, AuthenticationError.
+    """
+    return bool(_answer(_ask(address, token, timeout_s, _NODES, b"")))
 
 
 def head_facts(address: str, token: str, timeout_s: float) -> HeadFacts:

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import cluster
-from cluster.backends.ray.gcs import cluster_id
+from cluster.backends.ray.gcs import has_nodes
 from cluster.backends.ray.leashed import Leashed, put_on_leash, read_report
 from cluster.backends.ray.ports import PortBlock, take_block
 from cluster.errors import UnreachableError
@@ -31,6 +31,7 @@ from cluster.errors import UnreachableError
 MIN_OBJECT_STORE_BYTES = 80 * 1024 * 1024
 _LONGEST_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.0000"
 _SOCKET_LIMIT = 107
+_NODE_WAS_SLOW = "The current node timed out during startup"
 _KEPT_ENVIRONMENT = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 
 
@@ -108,11 +109,18 @@ class LocalRay:
         self._head_pid = report["started"]
 
     def wait_ready(self, timeout_s: float = 60.0) -> None:
-        """Until head and node answer. Raises UnreachableError with the last lines of the log when they do not in time."""
-        deadline = time.monotonic() + timeout_s
+        """Until head and node answer. Raises UnreachableError with the last lines of the log when they do not in time.
+
+        A head that ends because its node was slow, as Ray's do after 30 s, is started once more and given the time again.
+        """
+        deadline, is_second = time.monotonic() + timeout_s, False
         while True:
-            if self._leashed is None or self._leashed.process.poll() is not None:
-                raise UnreachableError(f"Ray head {self.name} ended while starting; its log ends with:\n{self._log_tail()}")
+            if not self.running:
+                if self._leashed is None or is_second or _NODE_WAS_SLOW not in self._log_tail():
+                    raise UnreachableError(f"Ray head {self.name} ended while starting; its log ends with:\n{self._log_tail()}")
+                self._finish(15.0)
+                self.start()
+                deadline, is_second = time.monotonic() + timeout_s, True
             try:
                 self._check()
                 return
@@ -155,7 +163,8 @@ class LocalRay:
 
     def _check(self) -> None:
         """Raises when the head's control store, its node or its dashboard does not answer."""
-        cluster_id(self.address, self.token, 1.0)
+        if not has_nodes(self.address, self.token, 1.0):
+            raise UnreachableError("its node has not registered yet")
         socket.create_connection(("127.0.0.1", self._port("node-manager-port")), 1.0).close()
         if self.include_dashboard:
             request = urllib.request.Request(f"{self.dashboard}/api/version", headers={"Authorization": f"Bearer {self.token}"})

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.backends.ray.examining import Examination, Versions, examine, own_versions
-from cluster.backends.ray.gcs import HeadFacts, head_facts
+from cluster.backends.ray.gcs import HeadFacts, has_nodes, head_facts
 from cluster.backends.ray.probing import ClusterFacts
 from cluster.checks import Check, failures
 from cluster.errors import AuthenticationError, ClusterError, UnreachableError
@@ -221,6 +221,12 @@ def test_questions_to_a_head_raise_what_it_means(head: FakeHead) -> None:
     assert head_facts(head.address, "secret", 5.0) == FACTS
     with pytest.raises(AuthenticationError):
         head_facts(head.address, "another", 5.0)
+
+
+def test_a_head_is_asked_whether_a_node_has_registered(head: FakeHead) -> None:
+    assert has_nodes(head.address, "secret", 5.0)
+    with fake_head(FakeHead(nodes=False)) as early:
+        assert not has_nodes(early.address, "secret", 5.0)
 
 
 def test_the_versions_of_this_machine_are_known() -> None:
