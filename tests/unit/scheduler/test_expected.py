@@ -149,3 +149,37 @@ def test_each_job_lasts_as_long_as_it_does_in_the_way_that_it_is_run_by() -> Non
     held[[0, 1], [given.resources.index("A100"), given.resources.index("H200")]] = 1.0
     lengths = np.array([20.0, 5.0, 60.0])  # Of a by its first model, of b, and of a by its second.
     assert Walk(given, range(2)).starts(lengths, replace(runs, held=held)) == [10.0, 70.0]
+
+
+@pytest.mark.parametrize(
+    ("given", "runs", "expected"),
+    [
+        (world(ONE, jobs=[job("a", queue="full"), job("b", queue="other")], queues=[queue("other"), queue("full", limit=0)]),
+         [("sh n1", 8, 30)], {"a": inf, "b": 30}),
+        (world(cluster("sh"), jobs=[job("a", "9", queue="p"), job("b", queue="q")], queues=[queue("p"), queue("q", strict=True)]),
+         [], {"a": inf, "b": 0}),
+        (world(cluster("sh", "8+1H200"), jobs=[job("a", "1")], queues=[queue("default", ceiling="8+1H200", held="0+2H200")]), [], {"a": 0}),
+        (world(cluster("sh"), jobs=[job("a", "1:1")], queues=[queue("default", ceiling="2:99", held="2:2")]), [], {"a": inf}),
+        (world(cluster("sh", "0/8#r.1 8#r.2"), jobs=[job("a", "8", workers=2, same="zone"), job("b", "8", workers=2, same="rack")]),
+         [("sh n1", 8, 30)], {"a": 30, "b": inf}),
+    ],
+    ids=[
+        "a queue that may run none", "behind nobody of another queue", "over a ceiling of what it does not ask for", "one core too many",
+        "in one zone or rack",
+    ],
+)  # fmt: skip
+def test_what_holds_a_line_back(given: Snapshot, runs: list[Run], expected: dict[str, float]) -> None:
+    assert starts(given, *runs) == expected
+
+
+@pytest.mark.parametrize(("size", "expected"), [("1+1H200", 30.0), ("1+.5H200", 0.0), ("1+2H200", inf), ("1+.75H200", 30.0)])
+def test_devices_come_back_with_the_run_that_held_them(size: str, expected: float) -> None:
+    given = world(cluster("sh", "7/8+.5,0H200"), jobs=[job("a", size)])
+    held = replace(holdings(given, [("sh n1", 1, 30)]), devices=(((FIRST_ACCELERATOR, 1),),))
+    held.held[0, FIRST_ACCELERATOR] = 1.0
+    assert Walk(given, [0]).starts(np.full(1, 100.0), held) == [expected]
+
+
+def test_an_end_gives_its_queue_back_no_more_than_it_held() -> None:
+    given = world(cluster("sh", "8/16"), jobs=[job("a", "8"), job("b", "8")], queues=[queue("default", ceiling="8", held="8", running=1)])
+    assert starts(given, ("sh n1", 8, 30)) == {"a": 30, "b": 130}

@@ -339,3 +339,13 @@ def test_check_rejects_growth_where_nothing_may_grow_and_on_devices_in_use() -> 
     for devices in ((((2, 1),),), (((2, 0),),)):
         with pytest.raises(PlanRejectedError, match="what joins holds devices that are not free"):
             check(given, replace(plan, growths=(Growth(0, (0,), devices),)))
+
+
+def test_check_rejects_a_gang_for_which_others_shrink_at_two_clusters() -> None:
+    drawn = world(cluster("gz", "1"), cluster("sh", "4"), jobs=[job("job", "1", workers=2)], queues=[queue("default")])
+    given = beside(drawn, four())
+    plan = place(given)
+    assert plan.shrinks == (Shrink(0, 1, (1, 1), ((0, 2),), ("grown-room",)),)
+    for nodes in ((0, 1), (1, 0)):
+        with pytest.raises(PlanRejectedError, match="does not seat all its workers at one cluster"):
+            check(given, replace(plan, shrinks=(replace(plan.shrinks[0], nodes=nodes),)))
