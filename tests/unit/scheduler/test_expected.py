@@ -11,7 +11,7 @@ import pytest
 
 from scheduler.engine.alternatives import with_alternatives
 from scheduler.engine.expected import Holdings, Walk
-from scheduler.engine.lengths import LONG, USUAL, known, lasting_s, lengths_s
+from scheduler.engine.lengths import FEWEST, LONG, USUAL, known, lasting_on_s, lasting_s, lengths_s, on_model
 from scheduler.engine.reasons import Reason
 from scheduler.engine.snapshot import FIRST_ACCELERATOR, Snapshot
 from tests.builders import GIB, cluster, job, or_else, queue, world
@@ -183,3 +183,18 @@ def test_devices_come_back_with_the_run_that_held_them(size: str, expected: floa
 def test_an_end_gives_its_queue_back_no_more_than_it_held() -> None:
     given = world(cluster("sh", "8/16"), jobs=[job("a", "8"), job("b", "8")], queues=[queue("default", ceiling="8", held="8", running=1)])
     assert starts(given, ("sh n1", 8, 30)) == {"a": 30, "b": 130}
+
+
+@pytest.mark.parametrize(
+    ("past", "model", "expected_s"),
+    [
+        ({"H200": 0.1}, "A100", 20.0),
+        ({"A100": 0.4}, "H200", 20.0),
+        ({"H200": 0.8}, "A100", 100.0),
+        ({"H200": 0.1, "A100": 0.5}, "A100", 50.0),
+    ],
+    ids=["on a slower one", "on a faster one", "no longer than its limit", "by its own past first"],
+)
+def test_how_long_it_lasts_on_a_model_is_learned_from_others_by_their_speeds(past: dict[str, float], model: str, expected_s: float) -> None:
+    parts = {on_model("g", other): [part] * FEWEST for other, part in past.items()}
+    assert lasting_on_s(parts, "g", model, {"A100": 1.0, "H200": 2.0}, 100.0, USUAL) == pytest.approx(expected_s)

@@ -17,7 +17,7 @@ from scheduler.engine.reasons import Reason
 from scheduler.engine.snapshot import Promised, Snapshot
 from scheduler.errors import PlanRejectedError
 from tests.builders import DrawnJob, cluster, job, or_else, shown, world
-from tests.timed import timed
+from tests.timed import FOREVER, timed
 
 
 def told(snapshot: Snapshot) -> tuple[dict[str, str], dict[str, tuple[str, float]]]:
@@ -284,6 +284,14 @@ def test_others_leave_the_device_that_is_promised(other: str, length_s: float, e
         went = Placement(1, 0, (0,), 0.0, (((2, 1),),))
         with pytest.raises(PlanRejectedError, match="finds its devices in use"):
             check(snapshot, Plan((went,), (found.unplaced[0],), found.promises))
+
+
+def test_the_device_of_what_starts_now_is_promised_from_its_end_on() -> None:
+    drawn = world(cluster("sh", "6/8+1,0H200", wait_s=0.0), jobs=[job("first", "1+1H200"), job("head", "1+1H200"), job("never", "1+2H200")])
+    snapshot = timed(drawn, {"first": 20.0, "head": 5.0, "never": 5.0}, running=[("sh n1", "1+1H200", FOREVER)], heads=2, devices=["1"])
+    plan, promises = told(snapshot)
+    assert plan == {"first": "sh n1", "head": "node_busy", "never": "node_busy"}
+    assert promises == {"head": ("sh n1", 20.0)}
 
 
 def test_devices_that_nobody_names_are_promised_to_nobody() -> None:
