@@ -258,6 +258,13 @@ def test_parts_keep_runs_in_their_rows_and_ranks_with_their_devices() -> None:
     assert after.evictable.ending.tolist() == [False, False, False, True]
 
 
+def test_each_worker_keeps_all_its_devices() -> None:
+    given = beside(world(cluster("sh", "8+1,1,1,1H200"), queues=[queue("default")]), gang(run("g", "1+2H200", "sh/n1", "sh/n1"), 1, 1))
+    found = by_worker(given.evictable, given.evictable.least).evictable
+    assert found.ids == ("g-1", "g-1#000001")
+    assert sorted(found.device[:, [0, 3]].tolist()) == [[0, 0], [0, 1], [1, 2], [1, 3]]
+
+
 GIVEN = waits(gang(run("g", "1", *["sh/n1"] * 4), 1, 2, 9), run("b", "1", "sh/n2"), nodes="4 1", policy=LOWER, rank=HIGH)
 GOOD = Shrink(0, 0, (0,), ((0, 3),), ("grown-room",))
 
