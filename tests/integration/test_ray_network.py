@@ -135,11 +135,22 @@ def test_a_running_gang_grows_when_another_job_ends_and_shrinks_for_one_that_wai
         run = place.client.job(gang.id).runs[-1]
         return (run.state, run.workers, run.resizing_to) == ("running", workers, None)
 
+    def seen() -> list[tuple[int, int]]:
+        """What a worker was told of its gang so far, read before it changes again: a worker looks now and then."""
+        said = b"".join(place.client.logs(gang.id)).decode()
+        whole = said[: said.rfind("\n") + 1].splitlines()
+        told = [json.loads(line.partition("sees ")[2]) for line in whole if line.startswith("sees ")]
+        return [(document["generation"], document["world_size"]) for document in told]
+
+    until(lambda: (0, 2) in seen(), "it knows who it began with", 60)
     place.let_go(other)
-    until(lambda: has(4), "it has the room of the job that ended", 60)
+    until(lambda: has(4) and (1, 4) in seen(), "it has the room of the job that ended, and knows it", 60)
     # Whoever waits gets the room of one worker.
-    assert place.wait(place.submit(command=["true"], resources={"cpu": 2, "memory": "64MiB"}, **here)).state == "succeeded"
-    until(lambda: has(4), "it has grown again", 60)
+    waits = place.submit(command=["sh", "-c", TALK], resources={"cpu": 2, "memory": "64MiB"}, **here)
+    place.wait(waits, "running")
+    until(lambda: has(3) and (2, 3) in seen(), "it knows that one has left", 60)
+    place.let_go(waits)
+    until(lambda: has(4) and (3, 4) in seen(), "it has grown again, and knows it", 60)
     told = [event.message for event in place.client.events(gang.id).items if event.cause == "resized"]
     assert [words.partition(":")[0] for words in told[:3]] == [
         "grown from 2 to 4 workers", "shrunk from 4 to 3 workers", "grown from 3 to 4 workers",
@@ -151,8 +162,7 @@ def test_a_running_gang_grows_when_another_job_ends_and_shrinks_for_one_that_wai
     assert said.count("began") == 5
     assert "[rank 3] began 3 of 4" in said
     assert "[rank 3] leaving 3" in said
-    seen = [line.partition("sees ")[2] for line in said.splitlines() if line.startswith("sees ")]
-    assert [(document["generation"], document["world_size"]) for document in map(json.loads, seen)][:4] == [(0, 2), (1, 4), (2, 3), (3, 4)]
+    assert seen()[:4] == [(0, 2), (1, 4), (2, 3), (3, 4)]
     assert {line.detail for line in place.client.receipt(gang.id).lines if line.item == "cpu"} == {"2 cores, 4 workers"}
 
 
