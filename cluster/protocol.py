@@ -14,9 +14,12 @@ from typing import Annotated, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.model import Inventory
+from cluster.replicas import CacheCounts, CacheLimits, Transfer
 from workloads.catalogue.product import Format
 
-Category = Literal["exit", "max_runtime", "cancelled", "preempted", "start_failed", "data", "statement", "lost", "infrastructure"]
+Category = Literal[
+    "exit", "max_runtime", "cancelled", "preempted", "start_failed", "data", "data_changed", "cache", "statement", "lost", "infrastructure",
+]  # fmt: skip
 
 
 class _Frozen(BaseModel):
@@ -32,6 +35,7 @@ class InputFile(_Frozen):
     size_bytes: int
     sha256: str
     local: bool = Field(description="the replica lies at this cluster; no transfer is charged")
+    source: str = Field(default="", description="the cluster at which the replica lies")
 
 
 class RunRequest(_Frozen):
@@ -60,6 +64,7 @@ class RunRequest(_Frozen):
     elastic: bool = Field(default=False, description="it may be grown and shrunk while it runs")
     generation: int = Field(default=0, description="how often its size has been changed; `nodes` are those after that")
     max_runtime_s: float
+    cache: CacheLimits = Field(default=CacheLimits(), description="of the agent that starts it")
 
 
 class GangSize(_Frozen):
@@ -101,6 +106,8 @@ class Usage(_Frozen):
     cpu_s: float = 0.0
     peak_memory_bytes: int = 0
     transferred_bytes: int = 0
+    transfers: tuple[Transfer, ...] = ()
+    cache: CacheCounts = CacheCounts()
 
 
 class RunStarting(_Frozen):

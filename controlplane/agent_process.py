@@ -19,9 +19,10 @@ from pathlib import Path
 import uvloop
 
 from cluster.agent import Agent, AgentSupersededError
-from cluster.errors import AuthenticationError, ClusterError
+from cluster.errors import AuthenticationError, ClusterError, PermanentError
 from cluster.link import HttpLink
 from cluster.protocol import ClusterBackend
+from cluster.replicas import read_limits
 from controlplane.collector import calm_collector
 from scheduler.clock import SystemClock
 
@@ -30,11 +31,15 @@ REFUSED, FAILED = 4, 1
 
 
 def make_backend(cluster: str, backend: str, address: str, token_file: str, data_dir: Path) -> ClusterBackend:
-    """The backend of an agent. Raises ClusterError for a name that has none."""
+    """The backend of an agent. Raises ClusterError for a name that has none, and for limits of its cache that are none."""
     if backend == "ray":
         from cluster.backends.ray.backend import RayBackend
 
-        return RayBackend(cluster, address, Path(token_file) if token_file else None, data_dir)
+        try:
+            limits = read_limits(os.environ.get("CPN_CACHE_GIB", ""), os.environ.get("CPN_TRANSFER_MIB_S", ""))
+        except ValueError as error:
+            raise PermanentError(str(error)) from error
+        return RayBackend(cluster, address, Path(token_file) if token_file else None, data_dir, limits=limits)
     raise ClusterError(f"there is no backend {backend!r} that an agent can drive; there is: ray")
 
 

@@ -53,7 +53,7 @@ def _input_file(item: InputData, cluster: str) -> InputFile:
     replica = min(version.replicas, key=lambda replica: (replica.cluster != cluster, replica.cluster))
     return InputFile(
         ref=version.ref, uri=replica.uri, format=version.format, size_bytes=version.size_bytes, sha256=version.sha256,
-        local=is_local(version, cluster),
+        local=is_local(version, cluster), source=replica.cluster,
     )  # fmt: skip
 
 

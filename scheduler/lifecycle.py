@@ -40,6 +40,8 @@ class Cause(StrEnum):
     MAX_RUNTIME = "max_runtime"
     STATEMENT = "statement"
     DATA = "data"
+    DATA_CHANGED = "data_changed"
+    CACHE = "cache"
     START_FAILED = "start_failed"
     INFRASTRUCTURE = "infrastructure"
     CLUSTER_LOST = "cluster_lost"
@@ -60,7 +62,7 @@ HOLDS_CAPACITY = frozenset({State.PLACED, State.STARTING, State.RUNNING})
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 
 _S, _C = State, Cause
-_BROKE = frozenset({_C.START_FAILED, _C.INFRASTRUCTURE, _C.DATA})
+BROKE = frozenset({_C.START_FAILED, _C.INFRASTRUCTURE, _C.DATA, _C.DATA_CHANGED, _C.CACHE})
 _GONE = frozenset({_C.CLUSTER_LOST, _C.RUN_LOST})
 
 MOVES: dict[tuple[State, State], frozenset[Cause]] = {
@@ -71,19 +73,19 @@ MOVES: dict[tuple[State, State], frozenset[Cause]] = {
     (_S.QUEUED, _S.CANCELLED): frozenset({_C.CANCELLED_BY_USER, _C.DEPENDENCY}),
     (_S.QUEUED, _S.FAILED): frozenset({_C.LICENCE_ENDED, _C.DEPENDENCY}),
     (_S.PLACED, _S.STARTING): frozenset({_C.ACCEPTED}),
-    (_S.PLACED, _S.FAILED): _BROKE,
+    (_S.PLACED, _S.FAILED): BROKE,
     (_S.PLACED, _S.CANCELLED): frozenset({_C.CANCELLED_BY_USER}),
     (_S.PLACED, _S.PREEMPTED): frozenset({_C.PREEMPTED, _C.DRAINED}),
     (_S.PLACED, _S.LOST): _GONE,
     (_S.STARTING, _S.RUNNING): frozenset({_C.STARTED}),
-    (_S.STARTING, _S.FAILED): _BROKE | {_C.STATEMENT, _C.MAX_RUNTIME},
+    (_S.STARTING, _S.FAILED): BROKE | {_C.STATEMENT, _C.MAX_RUNTIME},
     (_S.STARTING, _S.CANCELLED): frozenset({_C.CANCELLED_BY_USER}),
     (_S.STARTING, _S.PREEMPTED): frozenset({_C.PREEMPTED, _C.DRAINED}),
     (_S.STARTING, _S.LOST): _GONE,
     # It runs on with other workers: they were ordered, or are there.
     (_S.RUNNING, _S.RUNNING): frozenset({_C.RESIZING, _C.RESIZED}),
     (_S.RUNNING, _S.SUCCEEDED): frozenset({_C.FINISHED}),
-    (_S.RUNNING, _S.FAILED): _BROKE | {_C.EXIT, _C.STATEMENT, _C.MAX_RUNTIME},
+    (_S.RUNNING, _S.FAILED): BROKE | {_C.EXIT, _C.STATEMENT, _C.MAX_RUNTIME},
     (_S.RUNNING, _S.CANCELLED): frozenset({_C.CANCELLED_BY_USER}),
     (_S.RUNNING, _S.PREEMPTED): frozenset({_C.PREEMPTED, _C.DRAINED}),
     (_S.RUNNING, _S.LOST): _GONE,

@@ -19,7 +19,7 @@ from cluster.health import Health, HealthPolicy, judge
 from cluster.protocol import Observation, RunEvent, RunFinished, RunProgress, RunResized, RunStarted, RunStarting, SyncRequest
 from scheduler.bells import CYCLE, Bells, agent_bell, job_bell
 from scheduler.dispatch import DRAINED, forget_order, stop_order
-from scheduler.lifecycle import ENDS, Cause, State
+from scheduler.lifecycle import BROKE, ENDS, Cause, State
 from scheduler.settle import Terms, end_run
 from scheduler.sizes import Resized, order_again, take_in
 from scheduler.store import evictions, fleet, jobs, outbox
@@ -29,6 +29,7 @@ from scheduler.store.session import Transaction
 
 CAUSES: dict[str, Cause] = {
     "exit": Cause.EXIT, "max_runtime": Cause.MAX_RUNTIME, "start_failed": Cause.START_FAILED, "data": Cause.DATA,
+    "data_changed": Cause.DATA_CHANGED, "cache": Cause.CACHE,
     "statement": Cause.STATEMENT, "infrastructure": Cause.INFRASTRUCTURE, "lost": Cause.RUN_LOST,
     "cancelled": Cause.CANCELLED_BY_USER, "preempted": Cause.PREEMPTED,
 }  # fmt: skip
@@ -205,7 +206,7 @@ def _finish(books: _Books, job: JobRecord, run: RunRecord, event: RunFinished) -
     if finish is State.SUCCEEDED or cause in (Cause.EXIT, Cause.STATEMENT, Cause.MAX_RUNTIME):
         # The report of the start may have been overtaken; the work did begin.
         job, run = _to_running(books, job, run)
-    elif run.state == State.PLACED and cause not in (Cause.START_FAILED, Cause.INFRASTRUCTURE, Cause.DATA):
+    elif run.state == State.PLACED and cause not in BROKE:
         job, run = _to_starting(books, job, run)
     if finish is State.CANCELLED and not job.cancel_requested:
         # Stopped at the cluster by somebody else: the network's doing, not the buyer's.

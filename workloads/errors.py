@@ -7,7 +7,8 @@ WorkloadError                     anything wrong with what a user asked to run
 │   └── StatementInterruptedError the caller interrupted it
 └── DataError                     an input cannot be used as it lies there
     ├── DataChangedError          its bytes are not those that were published
-    └── DataUnavailableError      it cannot be read now: missing, unreachable, refused, no room for a copy
+    ├── DataUnavailableError      it cannot be read now: missing, unreachable, refused
+    └── CacheError                there is no room for a copy of it: the cache is too small or in use, the disk is full
 """
 
 
@@ -40,7 +41,11 @@ class DataChangedError(DataError):
 
 
 class DataUnavailableError(DataError):
-    """An input cannot be read now: it is missing, unreachable or refused, or there is no room for a copy."""
+    """An input cannot be read now: it is missing, unreachable or refused."""
+
+
+class CacheError(DataError):
+    """There is no room for a copy of an input where it is to be read; the message says what would make some."""
 
 
 def shown(value: object) -> str:

@@ -224,7 +224,7 @@ def test_data_that_changed_ends_a_run_before_its_command(member: Connection, nod
     carriers.write_text("carrier,name\n0,United\n")
     run = script(node, "echo began", inputs={"carriers": input_file(carriers, sha256="0" * 64)})
     end = member.run(run)
-    assert outcome(end) == ("failed", "data", None)
+    assert outcome(end) == ("failed", "data_changed", None)
     assert "the data changed since its publication" in end.message
     assert (member.log(run.run_id), [event.type for event in member.events(run.run_id)]) == ("", ["starting", "finished"])
 

@@ -82,10 +82,12 @@ def test_parquet_and_csv_are_joined_into_a_table_with_a_preview(member: Connecti
 
 
 def test_inputs_from_elsewhere_are_copied_to_the_node_and_counted(member: Connection, node: str, data: Path) -> None:
-    found = input_file(data / "flights.parquet", local=False)
+    found = input_file(data / "flights.parquet", local=False).model_copy(update={"source": "gz"})
     ends = [member.run(statement(node, "SELECT count(*) AS n FROM flights", {"flights": found})) for _ in range(2)]
     assert [table(end) for end in ends] == [[{"n": 1000}]] * 2
     assert [end.usage.transferred_bytes for end in ends] == [found.size_bytes, 0]
+    assert [[(one.source, one.size_bytes) for one in end.usage.transfers] for end in ends] == [[("gz", found.size_bytes)], []]
+    assert [(end.usage.cache.hits, end.usage.cache.misses) for end in ends] == [(0, 1), (1, 0)]
 
 
 def test_a_large_result_arrives_whole(member: Connection, node: str, data: Path) -> None:
@@ -115,12 +117,12 @@ def test_a_wrong_statement_fails_as_the_statements_fault(member: Connection, nod
 
 def test_data_that_changed_or_is_gone_fails_as_the_datas_fault(member: Connection, node: str, data: Path) -> None:
     good = input_file(data / "flights.parquet")
-    for wrong, words in (
-        (good.model_copy(update={"sha256": "0" * 64}), "the data changed since its publication"),
-        (good.model_copy(update={"uri": (data / "gone.parquet").as_uri(), "local": False, "sha256": "1" * 64}), "there is no file"),
+    for wrong, category, words in (
+        (good.model_copy(update={"sha256": "0" * 64}), "data_changed", "the data changed since its publication"),
+        (good.model_copy(update={"uri": (data / "gone.parquet").as_uri(), "local": False, "sha256": "1" * 64}), "data", "there is no file"),
     ):
         end = member.run(statement(node, "SELECT 1 FROM flights", {"flights": wrong}))
-        assert outcome(end) == ("failed", "data")
+        assert outcome(end) == ("failed", category)
         assert words in end.message
 
 

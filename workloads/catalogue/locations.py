@@ -7,6 +7,7 @@ taken. Messages never show what a URI may carry in secret: its user information 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
-from workloads.errors import DataChangedError, DataError, DataUnavailableError
+from workloads.errors import CacheError, DataChangedError, DataError, DataUnavailableError
 
 PROTOCOLS = frozenset({"file", "http", "https", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hdfs", "webhdfs"})
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -24,6 +25,7 @@ CHUNK_BYTES = 4 * 1024 * 1024
 _SUFFIX = re.compile(r"((?:\.csv)?\.[a-z0-9]{1,8})$", re.IGNORECASE)
 
 Progress = Callable[[int], None]
+Moved = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -69,59 +71,100 @@ def suffix(uri: str) -> str:
 def read_through(uri: str, *, target: IO[bytes] | None = None, most_bytes: int | None = None, progress: Progress | None = None) -> Measure:
     """Read the bytes at a URI to their end, copying them to `target`; `progress` gets the bytes so far.
 
-    Raises DataUnavailableError when they cannot be read or stored, DataError for a URI that is not
-    supported, DataChangedError as soon as there are more than `most_bytes`.
+    Raises DataUnavailableError when they cannot be read, CacheError when they cannot be stored, DataError for a URI that
+    is not supported, DataChangedError as soon as there are more than `most_bytes`.
+    """
+    with _opened(uri) as (source, _):
+        return _pump(uri, source, target, hashlib.sha256(), 0, most_bytes, progress)
+
+
+def read_on(uri: str, target: IO[bytes], *, most_bytes: int, moved: Moved) -> Measure:
+    """Go on with a copy where it ends: `target` (readable and writable) holds the first bytes, or none. The measure is of all bytes.
+
+    A place that cannot begin in the middle is read from its beginning. `moved` gets the bytes of each piece, and those that are
+    there with it. Raises as `read_through` does; what was copied stays.
     """
     digest, size = hashlib.sha256(), 0
-    with _opened(uri) as source:
-        while True:
-            with _readable(uri):
-                chunk = source.read(CHUNK_BYTES)
-            if not chunk:
-                return Measure(size_bytes=size, sha256=digest.hexdigest())
-            size += len(chunk)
-            if most_bytes is not None and size > most_bytes:
-                raise DataChangedError(f"{shown(uri)} holds more than the {most_bytes} bytes that were published")
-            digest.update(chunk)
-            if target is not None:
-                with storable(uri):
-                    target.write(chunk)
-            if progress is not None:
-                progress(size)
+    while chunk := target.read(CHUNK_BYTES):
+        digest.update(chunk)
+        size += len(chunk)
+    if size == most_bytes:
+        return Measure(size_bytes=size, sha256=digest.hexdigest())
+    with _opened(uri, size) as (source, begins_at):
+        if begins_at != size:
+            digest, size = hashlib.sha256(), 0
+        target.seek(size)
+        target.truncate()
+
+        def progress(so_far: int) -> None:
+            nonlocal size
+            piece, size = so_far - size, so_far
+            moved(piece, so_far)
+
+        return _pump(uri, source, target, digest, size, most_bytes, progress)
+
+
+def _pump(
+    uri: str, source: IO[bytes], target: IO[bytes] | None, digest: hashlib._Hash, size: int, most_bytes: int | None,
+    progress: Progress | None,
+) -> Measure:  # fmt: skip
+    while True:
+        with _readable(uri):
+            chunk = source.read(CHUNK_BYTES)
+        if not chunk:
+            return Measure(size_bytes=size, sha256=digest.hexdigest())
+        size += len(chunk)
+        if most_bytes is not None and size > most_bytes:
+            raise DataChangedError(f"{shown(uri)} holds more than the {most_bytes} bytes that were published")
+        digest.update(chunk)
+        if target is not None:
+            with storable(uri):
+                target.write(chunk)
+        if progress is not None:
+            progress(size)
 
 
 @contextmanager
 def storable(uri: str) -> Iterator[None]:
-    """Turn what the disk raises while a copy is written into DataUnavailableError."""
+    """Turn what the disk raises while a copy is written into CacheError."""
     try:
         yield
     except OSError as error:
-        raise DataUnavailableError(f"a copy of {shown(uri)} cannot be stored: {error.strerror}") from error
+        remedy = "; make room there, or let the cache hold less (CPN_CACHE_GIB)" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise CacheError(f"a copy of {shown(uri)} cannot be stored: {error.strerror}{remedy}") from error
 
 
 @contextmanager
-def _opened(uri: str) -> Iterator[IO[bytes]]:
+def _opened(uri: str, start: int = 0) -> Iterator[tuple[IO[bytes], int]]:
+    """The bytes from `start` on, or from where the place lets them begin, which is told."""
     path = local_path(uri)
     if path is not None:
         with _readable(uri):
             if not path.is_file():
                 raise FileNotFoundError(path)
             stream: IO[bytes] = path.open("rb")
+            begins_at = stream.seek(start)
     else:
         with _readable(uri):
-            stream = _open_elsewhere(uri)
+            stream, begins_at = _open_elsewhere(uri, start)
     with stream:
-        yield stream
+        yield stream, begins_at
 
 
-def _open_elsewhere(uri: str) -> IO[bytes]:
+def _open_elsewhere(uri: str, start: int) -> tuple[IO[bytes], int]:
     import fsspec  # type: ignore[import-untyped]
 
     filesystem, place = fsspec.core.url_to_fs(uri)
+    if not uri.startswith("http"):
+        stream: Any = filesystem.open(place, "rb", cache_type="readahead", block_size=CHUNK_BYTES)
+        return stream, stream.seek(start)
     # Over HTTP a block size of 0 streams, which needs neither a length nor ranges of the server.
-    options: dict[str, Any] = {"block_size": 0} if uri.startswith("http") else {"cache_type": "readahead", "block_size": CHUNK_BYTES}
-    stream: IO[bytes] = filesystem.open(place, "rb", **options)
-    return stream
+    if not start:
+        return filesystem.open(place, "rb", block_size=0), 0
+    # No length is asked for: the answer to the range says whether the server knows ranges.
+    stream = filesystem.open(place, "rb", block_size=0, size=1, headers={"Range": f"bytes={start}-"})
+    ranged = stream.r.status == 206 and stream.r.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+    return stream, start if ranged else 0
 
 
 @contextmanager

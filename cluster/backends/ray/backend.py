@@ -36,6 +36,7 @@ from cluster.backends.ray.sql_attempt import SqlAttempt
 from cluster.errors import ClusterError, RunRejectedError, UnreachableError
 from cluster.model import Inventory
 from cluster.protocol import AdoptedRun, GangSize, RunEvent, RunRequest
+from cluster.replicas import CacheLimits
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class RayBackend:
 
     `warm_workers` SQL workers and as many supervisors wait on each node. A worker of a run that does not live within
     `start_limit_s` fails the run. More of them wait where more were needed in the last `idle_s`.
-    A head is given `call_limit_s` for an answer.
+    A head is given `call_limit_s` for an answer. `limits` are those of the copies of data on each node.
     """
 
     def __init__(
@@ -63,11 +64,13 @@ class RayBackend:
         call_limit_s: float = 5.0,
         forget_limit_s: float = 30.0,
         idle_s: float = IDLE_S,
+        limits: CacheLimits | None = None,
     ) -> None:
         self.cluster = cluster
         self._directory = directory
         self._start_limit_s, self._forget_limit_s = start_limit_s, forget_limit_s
         self._warm_workers, self._idle_s = warm_workers, idle_s
+        self._limits = limits or CacheLimits()
         self._session = Session(address, token_file, call_limit_s=call_limit_s)
         self._attempts: dict[str, Attempt] = {}
         self._nodes: dict[str, RayNode] = {}
@@ -108,7 +111,7 @@ class RayBackend:
             gone = sorted(set(run.nodes) - self._nodes.keys())
             if gone:
                 raise RunRejectedError(f"node {', '.join(gone)} is not part of the cluster now")
-            self._attempt(run).begin()
+            self._attempt(run.model_copy(update={"cache": self._limits})).begin()
         else:
             await self._adopt_run(run.run_id, {}, {})
 

@@ -47,8 +47,9 @@ class DaftWorker:
         """Fetch the inputs; this node's address. Raises DataError."""
         from workloads.runners.daft_scan import use_files
 
-        found, _ = await asyncio.to_thread(fetch_inputs, self._run)
-        use_files({alias: one.path for alias, one in found.items()})
+        # Held as long as this process lives, which ends with the run.
+        self._fetched = await asyncio.to_thread(fetch_inputs, self._run)
+        use_files({alias: one.path for alias, one in self._fetched.paths.items()})
         flotilla = _flotilla()
         made = flotilla.RaySwordfishActor.__ray_metadata__.modified_class
         self._inner = made(num_cpus=max(int(self._run["cpu"]), 1), num_gpus=0)

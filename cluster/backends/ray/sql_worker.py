@@ -130,9 +130,9 @@ class SqlWorker:
 
     def _work(self, loop: asyncio.AbstractEventLoop, run: _Run) -> None:
         """In the thread: the inputs, the statement, and its end back on the loop."""
+        statement, fetched = StatementRun(run.request, run.root), dict[str, Any]()
         try:
-            statement = StatementRun(run.request, run.root)
-            transferred = statement.fetch()
+            fetched = statement.fetch()
             run.interrupter.check()
             loop.call_soon_threadsafe(run.outbox.start, time.time())
             began = time.perf_counter(), time.process_time()
@@ -142,10 +142,12 @@ class SqlWorker:
                 "wall_s": time.perf_counter() - began[0],
                 "cpu_s": time.process_time() - began[1],
                 "peak_memory_bytes": _peak_memory_bytes(),
-                "transferred_bytes": transferred,
             }
         except Exception as error:  # whatever breaks here, the run must end
             end = {"outcome": "failed", "category": failure_category(error), "message": describe(error)}
+        finally:
+            statement.close()
+        end["usage"] = {**end.get("usage", {}), **fetched}
         loop.call_soon_threadsafe(self._end, run, end)
         if self._engines is not None and self._engines.used >= MOST_USED:
             self._engines.renew()
@@ -168,7 +170,7 @@ class SqlWorker:
             run.limit.cancel()
         if run.ended_by is not None:
             outcome, category, message = run.ended_by
-            end = {"outcome": outcome, "category": category, "message": message}
+            end = {"outcome": outcome, "category": category, "message": message, "usage": end.get("usage", {})}
         usage = {"wall_s": max(0.0, time.time() - run.accepted_at), **end.get("usage", {})}
         run.outbox.finish({"exit_code": None, "at": time.time(), "files": [], **end, "usage": usage})
 

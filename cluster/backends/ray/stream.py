@@ -11,6 +11,7 @@ from typing import Any
 
 from cluster.backends.ray.outbox import Batch, Seen, nothing_seen
 from cluster.protocol import RunEvent, RunLog, RunProgress, RunStarted, RunStarting, Usage
+from cluster.replicas import CacheCounts
 
 
 @dataclass
@@ -104,6 +105,8 @@ class RunStream:
             cpu_s=sum(one.cpu_s for one in used),
             peak_memory_bytes=sum(one.peak_memory_bytes for one in used),
             transferred_bytes=sum(one.transferred_bytes for one in used),
+            transfers=tuple(transfer for one in used for transfer in one.transfers),
+            cache=sum((one.cache for one in used), CacheCounts()),
         )
 
     def _in_order(self, events: list[RunEvent]) -> list[RunEvent]:

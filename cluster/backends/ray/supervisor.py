@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import time
@@ -46,9 +45,9 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._deadline = 0.0
         self._accepted_at = 0.0
-        self._transferred = 0
+        self._fetched: dict[str, Any] = {}
         self._port = 0
-        self._filling: asyncio.Task[int] | None = None
+        self._filling: asyncio.Task[dict[str, Any]] | None = None
         self._broken = False
 
     async def ready(self) -> int:
@@ -118,7 +117,7 @@ class Supervisor:
         if steps:
             await asyncio.wait(steps, timeout=LEASH_GRACE_S + _DRAIN_S)
         if self._workspace is not None:
-            await asyncio.to_thread(shutil.rmtree, self._workspace.root, ignore_errors=True)
+            await asyncio.to_thread(self._workspace.remove)
         over = all(step.done() for step in steps)
         if over and self._outbox.log is not None:
             self._outbox.log.close()
@@ -137,7 +136,7 @@ class Supervisor:
             await asyncio.wait([filling, stopping], timeout=run["max_runtime_s"], return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             if filling.done():
-                self._transferred = filling.result()
+                self._fetched = filling.result()
             elif self._stop is None:
                 self._end("failed", "max_runtime", f"the inputs took longer than max_runtime ({run['max_runtime_s']:g} s)")
         except Exception as error:  # whatever breaks here, the run must end
@@ -282,7 +281,7 @@ class Supervisor:
                 "at": now,
                 "files": files or [],
                 "preview": preview,
-                "usage": {"wall_s": max(0.0, now - self._accepted_at), **(usage or {}), "transferred_bytes": self._transferred},
+                "usage": {"wall_s": max(0.0, now - self._accepted_at), **(usage or {}), **self._fetched},
             }
         )
 

@@ -1,8 +1,9 @@
 """What a run has on its node: directories, inputs, the statement or the process's surroundings, and output files.
 
 Everything lies below `CPN_WORK_DIR` of the node (else a private directory below the temporary one), which is on the
-node's own disk and should be large: `inputs/` keeps verified copies of product versions for later runs, `runs/` has a
-directory for each run that is removed when the run is forgotten. Used in Ray's workers, and knows nothing of Ray.
+node's own disk and should be large: `inputs/`, or `CPN_CACHE_DIR`, which nodes may share, keeps verified copies of product versions
+for later runs, `runs/` has a directory for each run that is removed when the run is forgotten. Used in Ray's workers, and knows
+nothing of Ray.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workloads.errors import DataError, StatementError, StatementInterruptedError
-from workloads.runners.inputs import fetch
+from cluster.replicas import CacheCounts, CacheLimits, Transfer
+from workloads.errors import CacheError, DataChangedError, DataError, StatementError, StatementInterruptedError
+from workloads.runners.inputs import VERIFIED_DIRECTORY, verified_in_place
 from workloads.runners.process import InputPath, RunIdentity, RunPaths, environment, gang_document, inputs_document, resolve_command
 from workloads.runners.progress import ProgressFile, ProgressRead
+from workloads.runners.replica_cache import Brought, ReplicaCache, Use, Wanted
+from workloads.runners.transfer import Pace, bring
 
 if TYPE_CHECKING:
     import duckdb
@@ -32,9 +36,11 @@ if TYPE_CHECKING:
     from workloads.runners.sql import Engines
 
 WORK_DIR_VARIABLE = "CPN_WORK_DIR"
+CACHE_DIR_VARIABLE = "CPN_CACHE_DIR"
 _WARM_MEMORY_BYTES = 64 * 1024 * 1024
 STATEMENT_NAME = "run.json"
 _LOCK = "lock"
+_ELSEWHERE = "elsewhere"  # A cluster that the control plane did not name.
 
 
 def node_root() -> Path:
@@ -65,6 +71,10 @@ def claimed_root(name: str) -> Path:
 
 def failure_category(error: BaseException) -> str:
     """The category of a run's failure by what was raised."""
+    if isinstance(error, CacheError):
+        return "cache"
+    if isinstance(error, DataChangedError):
+        return "data_changed"
     if isinstance(error, DataError):
         return "data"
     return "statement" if isinstance(error, StatementError) else "infrastructure"
@@ -75,17 +85,75 @@ def describe(error: BaseException) -> str:
     return str(error) if isinstance(error, DataError | StatementError) else f"{type(error).__name__}: {error}"
 
 
-def fetch_inputs(run: dict[str, Any]) -> tuple[dict[str, InputPath], int]:
-    """Verified local files of a run's inputs by alias, and the bytes that came from elsewhere. Raises DataError."""
-    cache = node_root() / "inputs"
-    found: dict[str, InputPath] = {}
-    transferred = 0
+@dataclass
+class Fetched:
+    """The verified files of a run's inputs by alias, and what was done to have them. What was copied stays until `close`."""
+
+    paths: dict[str, InputPath] = field(default_factory=dict)
+    transferred_bytes: int = 0
+    transfers: tuple[Transfer, ...] = ()
+    counts: CacheCounts = field(default_factory=CacheCounts)
+    _use: Use | None = None
+
+    def usage(self) -> dict[str, Any]:
+        """As it is told with the end of the run: JSON-safe."""
+        return {
+            "transferred_bytes": self.transferred_bytes,
+            "transfers": [transfer.model_dump() for transfer in self.transfers],
+            "cache": self.counts.model_dump(),
+        }
+
+    def close(self) -> None:
+        """The run reads its inputs no more. Twice does no harm."""
+        if self._use is not None:
+            self._use.close()
+
+
+def cache_folder() -> Path:
+    """Where this node keeps copies of product versions."""
+    named = os.environ.get(CACHE_DIR_VARIABLE)
+    return Path(named) if named else node_root() / "inputs"
+
+
+def fetch_inputs(run: dict[str, Any]) -> Fetched:
+    """The inputs of a run as files of this node. Raises DataError."""
+    fetched, missing = Fetched(), dict[str, Wanted]()
     for alias, wanted in sorted(run["inputs"].items()):
-        copied = _Counter()
-        path = fetch(wanted["uri"], wanted["size_bytes"], wanted["sha256"], cache, local=wanted["local"], progress=copied)
-        found[alias] = InputPath(path, wanted["format"])
-        transferred += 0 if wanted["local"] else copied.size
-    return found, transferred
+        uri, size_bytes, sha256 = wanted["uri"], wanted["size_bytes"], wanted["sha256"]
+        path = verified_in_place(uri, size_bytes, sha256, node_root() / VERIFIED_DIRECTORY) if wanted["local"] else None
+        if path is None:
+            missing[alias] = Wanted(uri, size_bytes, sha256, "" if wanted["local"] else wanted["source"] or _ELSEWHERE)
+        else:
+            fetched.paths[alias] = InputPath(path, wanted["format"])
+    if missing:
+        limits = CacheLimits.model_validate(run["cache"])
+        copies = _copied(fetched, limits, list(missing.values()))
+        fetched.paths |= {alias: InputPath(copies[item.sha256], run["inputs"][alias]["format"]) for alias, item in missing.items()}
+    return fetched
+
+
+def _copied(fetched: Fetched, limits: CacheLimits, wanted: Sequence[Wanted]) -> dict[str, Path]:
+    folder = cache_folder()
+    try:
+        cache = ReplicaCache(folder, limits.capacity_bytes)
+
+        def carry(item: Wanted, part: Path) -> Brought:
+            return bring(item, part, Pace(cache.state / f"{item.source or 'here'}.pace", limits.cap_mib_s(item.source)))
+
+        copies, use = cache.take(wanted, carry)
+    except OSError as error:
+        raise CacheError(f"the cache at {folder} cannot be used: {error.strerror}; look at its disk and its permissions") from error
+    # What a replica of this very cluster costs to copy is no transfer.
+    moved = [one for one in use.brought if one.source]
+    fetched._use = use
+    fetched.transferred_bytes = sum(one.size_bytes for one in moved)
+    fetched.transfers = tuple(
+        Transfer(source=one.source, size_bytes=one.size_bytes, seconds=one.seconds, capped=one.capped)
+        for one in moved
+        if one.source != _ELSEWHERE
+    )
+    fetched.counts = CacheCounts(hits=use.hits, misses=use.misses, evicted=use.evicted, evicted_bytes=use.evicted_bytes)
+    return copies
 
 
 def list_outputs(output: Path) -> list[dict[str, Any]]:
@@ -109,7 +177,7 @@ class Workspace:
     """The directories of one worker of a run of user code: `work` (where it runs), `output`, and our own files beside."""
 
     root: Path
-    inputs: dict[str, InputPath] = field(default_factory=dict)
+    fetched: Fetched = field(default_factory=Fetched)
 
     def __post_init__(self) -> None:
         self.output = self.root / "output"
@@ -132,8 +200,13 @@ class Workspace:
         """The process's working directory."""
         return self._paths.work_dir
 
-    def fill(self, run: dict[str, Any]) -> int:
-        """Write the job's files and fetch its inputs; the bytes that came from elsewhere. Blocks. Raises DataError."""
+    @property
+    def inputs(self) -> dict[str, InputPath]:
+        """The files of the inputs, by alias."""
+        return self.fetched.paths
+
+    def fill(self, run: dict[str, Any]) -> dict[str, Any]:
+        """Write the job's files and fetch its inputs; what that took, as a part of the run's usage. Blocks. Raises DataError."""
         for name, text in run["files"].items():
             path = self.work / name
             if not path.resolve().is_relative_to(self.work.resolve()):
@@ -144,9 +217,14 @@ class Workspace:
             (self.root / STATEMENT_NAME).write_text(json.dumps(run), encoding="utf-8")
         if run.get("elastic"):
             self.write_gang(run)
-        self.inputs, transferred = fetch_inputs(run)
+        self.fetched = fetch_inputs(run)
         self._paths.inputs_file.write_text(inputs_document(self.inputs), encoding="utf-8")
-        return transferred
+        return self.fetched.usage()
+
+    def remove(self) -> None:
+        """Let go of the inputs and remove all directories."""
+        self.fetched.close()
+        shutil.rmtree(self.root, ignore_errors=True)
 
     def write_gang(self, run: dict[str, Any]) -> None:
         """Write who belongs to the gang, at once whole: a process that looks sees the membership before or after, never a part."""
@@ -208,19 +286,23 @@ class StatementRun:
     def __init__(self, run: dict[str, Any], root: Path) -> None:
         self._run = run
         self._root = root
-        self._inputs: dict[str, InputPath] = {}
+        self._fetched = Fetched()
 
-    def fetch(self) -> int:
-        """Fetch the inputs; the bytes that came from elsewhere. Raises DataError."""
+    def fetch(self) -> dict[str, Any]:
+        """Fetch the inputs; what that took, as a part of the run's usage. Raises DataError."""
         self._root.mkdir(parents=True, mode=0o700)
-        self._inputs, transferred = fetch_inputs(self._run)
-        return transferred
+        self._fetched = fetch_inputs(self._run)
+        return self._fetched.usage()
+
+    def close(self) -> None:
+        """The statement reads its inputs no more."""
+        self._fetched.close()
 
     def execute(self, interrupter: Interrupter, engines: Engines | None = None) -> dict[str, Any]:
         """Run it; how a run that succeeded ends (see outbox.py). Raises StatementError."""
         from workloads.runners.sql import InputTable, run_statement
 
-        tables = {alias: InputTable(found.path, found.format) for alias, found in self._inputs.items()}
+        tables = {alias: InputTable(found.path, found.format) for alias, found in self._fetched.paths.items()}
         outcome = run_statement(
             self._run["sql"],
             tables,
@@ -247,16 +329,6 @@ class StatementRun:
         engines = Engines()
         engines.renew()
         return engines
-
-
-class _Counter:
-    """Remembers how many bytes were read."""
-
-    def __init__(self) -> None:
-        self.size = 0
-
-    def __call__(self, size: int) -> None:
-        self.size = size
 
 
 def _remove_unless_locked(lock: Path) -> None:

@@ -16,6 +16,8 @@ NETWORK, BOTH, CODE, NOTHING = {"infrastructure"}, {"infrastructure", "exit"}, {
         (State.FAILED, Cause.START_FAILED, NETWORK, Retry(1.0)),
         (State.FAILED, Cause.INFRASTRUCTURE, NETWORK, Retry(1.0)),
         (State.FAILED, Cause.DATA, NETWORK, Retry(1.0)),
+        (State.FAILED, Cause.CACHE, NETWORK, Retry(1.0)),
+        (State.FAILED, Cause.DATA_CHANGED, BOTH, GiveUp(exhausted=False)),
         (State.LOST, Cause.CLUSTER_LOST, NETWORK, Retry(0.0)),
         (State.LOST, Cause.RUN_LOST, NETWORK, Retry(0.0)),
         (State.PREEMPTED, Cause.PREEMPTED, NETWORK, Retry(0.0)),

@@ -24,9 +24,10 @@ from cluster.backends.ray.workspace import (
     read_chunk,
     run_root,
 )
+from cluster.replicas import CacheLimits
 from tests.ray import ROOT
 from tests.ray_runs import input_file, script, statement
-from workloads.errors import DataChangedError, DataUnavailableError, StatementError, StatementInterruptedError
+from workloads.errors import CacheError, DataChangedError, DataUnavailableError, StatementError, StatementInterruptedError
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +64,7 @@ def test_the_nodes_directory_is_where_the_variable_says_and_private(work: Path, 
 def test_a_workspace_holds_the_jobs_files_and_inputs(work: Path, carriers: Path) -> None:
     run = as_told(files={"a.py": "é", "part/b.txt": "b"}, inputs={"carriers": input_file(carriers, local=False)})
     workspace = Workspace.create("r-1-0")
-    assert workspace.fill(run) == carriers.stat().st_size
+    assert workspace.fill(run)["transferred_bytes"] == carriers.stat().st_size
     assert workspace.root == work / "runs" / "r-1-0"
     assert (workspace.work / "a.py").read_text(encoding="utf-8") == "é"
     assert (workspace.work / "part" / "b.txt").read_text() == "b"
@@ -72,10 +73,51 @@ def test_a_workspace_holds_the_jobs_files_and_inputs(work: Path, carriers: Path)
     assert {mode(folder) for folder in (workspace.root, workspace.work, workspace.output, workspace.work / "tmp")} == {"0o700"}
 
 
+def test_copies_stay_while_a_run_reads_them_and_the_rest_makes_room(carriers: Path, tmp_path: Path) -> None:
+    other = tmp_path / "planes.csv"
+    other.write_text("plane\n1\n")
+    limits = CacheLimits(capacity_bytes=carriers.stat().st_size + 1)
+    runs = [
+        as_told(inputs={"data": input_file(path, local=False).model_copy(update={"source": "sh"})}, cache=limits)
+        for path in (carriers, other)
+    ]
+    first, second = (Workspace.create(name) for name in ("a", "b"))
+    told = first.fill(runs[0])
+    assert [(one["source"], one["size_bytes"], one["capped"]) for one in told["transfers"]] == [("sh", carriers.stat().st_size, False)]
+    assert told["cache"] == {"hits": 0, "misses": 1, "evicted": 0, "evicted_bytes": 0}
+    first.remove()
+    assert not first.root.exists()
+    assert first.inputs["data"].path.exists(), "it stays for later runs"
+    assert second.fill(runs[1])["cache"] == {"hits": 0, "misses": 1, "evicted": 1, "evicted_bytes": carriers.stat().st_size}
+    assert not first.inputs["data"].path.exists()
+    third = Workspace.create("c")
+    too_small = CacheLimits(capacity_bytes=1)
+    with pytest.raises(CacheError, match="CPN_CACHE_GIB"):
+        third.fill(as_told(inputs=runs[0]["inputs"], cache=too_small))
+
+
+def test_nodes_may_share_a_folder_of_copies(carriers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CPN_CACHE_DIR", str(tmp_path / "shared" / "cache"))
+    told: list[int] = []
+    for node in ("n1", "n2"):
+        monkeypatch.setenv("CPN_WORK_DIR", str(tmp_path / node))
+        workspace = Workspace.create("a")
+        told.append(workspace.fill(as_told(inputs={"carriers": input_file(carriers, local=False)}))["transferred_bytes"])
+        assert workspace.inputs["carriers"].path.parent == tmp_path / "shared" / "cache"
+    assert told == [carriers.stat().st_size, 0]
+
+
+def test_a_cache_that_cannot_be_written_says_where_it_is(carriers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CPN_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with pytest.raises(CacheError, match=r"the cache at .*/file/cache cannot be used: Not a directory"):
+        Workspace.create("a").fill(as_told(inputs={"carriers": input_file(carriers, local=False)}))
+
+
 def test_inputs_are_fetched_once_and_used_in_place_where_they_are_local(carriers: Path) -> None:
     for name, local, transferred in (("a", False, carriers.stat().st_size), ("b", False, 0), ("c", True, 0)):
         workspace = Workspace.create(name)
-        assert workspace.fill(as_told(inputs={"carriers": input_file(carriers, local=local)})) == transferred
+        assert workspace.fill(as_told(inputs={"carriers": input_file(carriers, local=local)}))["transferred_bytes"] == transferred
         assert (workspace.inputs["carriers"].path == carriers) is local
 
 
@@ -155,7 +197,8 @@ def test_the_directories_of_the_dead_are_removed_and_no_others(work: Path) -> No
 @pytest.mark.parametrize(
     ("error", "category", "words"),
     [
-        (DataChangedError("it changed"), "data", "it changed"),
+        (DataChangedError("it changed"), "data_changed", "it changed"),
+        (CacheError("it is full"), "cache", "it is full"),
         (DataUnavailableError("it is gone"), "data", "it is gone"),
         (StatementError("no such column"), "statement", "no such column"),
         (OSError(28, "No space left on device"), "infrastructure", "OSError: [Errno 28] No space left on device"),
@@ -169,7 +212,7 @@ def test_what_broke_has_a_category_and_words(error: Exception, category: str, wo
 def test_a_statement_runs_over_its_inputs(tmp_path: Path, carriers: Path) -> None:
     run = statement("n1", "SELECT max(name) AS name FROM carriers", {"carriers": input_file(carriers)}).model_dump(mode="json")
     prepared = StatementRun(run, tmp_path / "run")
-    assert prepared.fetch() == 0
+    assert prepared.fetch()["transferred_bytes"] == 0
     end = prepared.execute(Interrupter())
     assert (end["outcome"], end["preview"]["rows"], end["preview"]["total_rows"]) == ("succeeded", (("United",),), 1)
     assert end["files"] == [{"name": "result.parquet", "size_bytes": (tmp_path / "run" / "output" / "result.parquet").stat().st_size}]

@@ -1,0 +1,303 @@
+"""The copies of product versions that do not lie at a place: few enough bytes, proved ones, and never one that a run reads removed.
+
+A folder holds whole copies under content addresses, `<sha256><ending>`; a name appears there only after size and checksum
+agreed, so what has the name needs no second look. Beside them, in `.state/`, lie the beginnings of copies under way, how large
+each will be, and locks. All of it is files and locks of the kernel, so any number of processes share a folder, and one that is
+killed holds nothing any more: its copy under way is gone on with, or makes room for others.
+
+The books are made under one lock: what is whole counts with its size, what somebody brings in counts in full from the beginning,
+and what nobody brings in any more with the bytes that it has. So the folder never holds more than its capacity. Room is made by
+removing what was used longest ago and nobody uses. All inputs of a run are booked at once or not at all, so that two runs never
+hold what the other one waits for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from workloads.catalogue.locations import suffix
+from workloads.errors import CacheError
+
+STATE_DIRECTORY = ".state"
+PATIENCE_S = 60.0
+_LOOK_AGAIN_S = 0.1
+_MIB = 1024**2
+_NAME = re.compile(r"^[0-9a-f]{64}(?:(?:\.csv)?\.[a-z0-9]{1,8})?$")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A version's bytes: where they are to be had, how many, their checksum, and the cluster that they come from."""
+
+    uri: str
+    size_bytes: int
+    sha256: str
+    source: str = ""
+
+    @property
+    def name(self) -> str:
+        """What its copy is called."""
+        return f"{self.sha256}{suffix(self.uri)}"
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A transfer that is over: the bytes that were moved, and the time it took. `capped`: it was held back on the way."""
+
+    source: str
+    size_bytes: int
+    seconds: float
+    capped: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a folder has of one version. `size_bytes` is what it counts for, `used_ns` when it was used last, `held` whether it is."""
+
+    name: str
+    size_bytes: int
+    used_ns: int
+    held: bool
+    whole: bool
+    missing_bytes: int = 0
+
+
+@dataclass
+class Use:
+    """The copies that a run reads, which stay until it closes this; and what was done to have them."""
+
+    hits: int = 0
+    misses: int = 0
+    evicted: int = 0
+    evicted_bytes: int = 0
+    brought: list[Brought] = field(default_factory=list)
+    _holds: list[int] = field(default_factory=list)
+
+    def close(self) -> None:
+        """The run reads them no more. Twice does no harm."""
+        while self._holds:
+            os.close(self._holds.pop())
+
+
+Bring = Callable[[Wanted, Path], Brought]
+
+
+class ReplicaCache:
+    """One folder of copies. Any number of objects, threads and processes may share it.
+
+    `capacity_bytes` is the most that it may hold; `free_bytes` tells what its disk has left.
+    """
+
+    def __init__(self, folder: Path, capacity_bytes: int, *, free_bytes: Callable[[], int] | None = None) -> None:
+        self.folder, self.capacity_bytes = folder, capacity_bytes
+        self.state = folder / STATE_DIRECTORY
+        self._free_bytes = free_bytes or (lambda: shutil.disk_usage(folder).free)
+        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def take(
+        self, wanted: Sequence[Wanted], bring: Bring, *, patience_s: float = PATIENCE_S, pause: Callable[[float], None] = time.sleep
+    ) -> tuple[dict[str, Path], Use]:
+        """The copies of these versions by checksum, held until the use is closed; what is missing is brought in, by one at a time.
+
+        Waits up to `patience_s` for room that runs hold. Raises CacheError when there is none, and what `bring` raises; then
+        nothing is held. `bring` leaves the whole, proved copy at the path that it is given, which may hold a beginning of it.
+        """
+        items = sorted({item.name: item for item in wanted}.values(), key=lambda item: item.name)
+        use = self._booked(items, patience_s, pause)
+        try:
+            for item in items:
+                self._have(item, bring, use)
+        except BaseException:
+            use.close()
+            raise
+        return {item.sha256: self.folder / item.name for item in items}, use
+
+    def entries(self) -> list[Entry]:
+        """All that the folder has, by name."""
+        with self._books():
+            return self._entries()
+
+    def remove(self, sha256: str) -> bool:
+        """Remove all copies of a version. False when a run still reads one, which stays."""
+        with self._books():
+            found = [entry for entry in self._entries() if entry.name.startswith(sha256)]
+            for entry in found:
+                if not entry.held:
+                    self._remove(entry.name)
+        return not any(entry.held for entry in found)
+
+    # --- the books ---
+
+    def _booked(self, items: Sequence[Wanted], patience_s: float, pause: Callable[[float], None]) -> Use:
+        asked = sum(item.size_bytes for item in items)
+        if asked > self.capacity_bytes:
+            raise CacheError(
+                f"the inputs that do not lie here take {_mib(asked)}, the cache here has {_mib(self.capacity_bytes)}; raise CPN_CACHE_GIB "
+                "of its agent, publish a replica here, or run where they lie"
+            )
+        use = Use()
+        while not self._book(items, use):
+            if patience_s <= 0:
+                raise CacheError(
+                    f"there is no room for {_mib(asked)} in the cache: runs use what is not free of its {_mib(self.capacity_bytes)}, or "
+                    "the disk is full; run fewer at once, raise CPN_CACHE_GIB, or make room on the disk"
+                )
+            pause(_LOOK_AGAIN_S)
+            patience_s -= _LOOK_AGAIN_S
+        return use
+
+    def _book(self, items: Sequence[Wanted], use: Use) -> bool:
+        """Hold all of these and make room for what is missing; or leave everything as it is, as far as nothing was used longer ago."""
+        with self._books():
+            for item in items:
+                self._hold(item, use)
+            if self._make_room(use):
+                now = time.time_ns()
+                for item in items:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.utime(self.folder / item.name, ns=(now, now))
+                return True
+            use.close()
+        return False
+
+    def _hold(self, item: Wanted, use: Use) -> None:
+        path = self.folder / item.name
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_size != item.size_bytes:
+                # Somebody else wrote here: it is not what was proved.
+                path.unlink()
+        descriptor = os.open(self._lock(item.name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        use._holds.append(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if not path.exists():
+            self._size(item.name).write_text(str(item.size_bytes), encoding="ascii")
+
+    def _make_room(self, use: Use) -> bool:
+        """Remove what was used longest ago until all that is booked fits. Removes nothing where that would not be enough."""
+        entries = self._entries()
+        over = sum(entry.size_bytes for entry in entries) - self.capacity_bytes
+        short = sum(entry.missing_bytes for entry in entries) - self._free_bytes()
+        doomed: list[Entry] = []
+        for entry in sorted((entry for entry in entries if not entry.held), key=lambda entry: (entry.used_ns, entry.name)):
+            if over <= 0 and short <= 0:
+                break
+            doomed.append(entry)
+            over, short = over - entry.size_bytes, short - entry.size_bytes
+        if over > 0 or short > 0:
+            return False
+        for entry in doomed:
+            self._remove(entry.name)
+            use.evicted += entry.whole
+            use.evicted_bytes += entry.size_bytes
+        return True
+
+    def _entries(self) -> list[Entry]:
+        whole = {path.name for path in self.folder.iterdir() if _NAME.match(path.name)}
+        begun = {path.stem for path in self.state.glob("*.part")} | {path.stem for path in self.state.glob("*.size")}
+        found = [self._whole(name) for name in sorted(whole)] + [self._begun(name) for name in sorted(begun - whole)]
+        for entry in found:
+            if not (entry.whole or entry.held or entry.size_bytes):
+                self._remove(entry.name)
+        return [entry for entry in found if entry.whole or entry.held or entry.size_bytes]
+
+    def _whole(self, name: str) -> Entry:
+        status = (self.folder / name).stat()
+        return Entry(name, status.st_size, status.st_mtime_ns, self._is_held(name), whole=True)
+
+    def _begun(self, name: str) -> Entry:
+        size, used_ns = 0, 0
+        with contextlib.suppress(FileNotFoundError):
+            status = self._part(name).stat()
+            size, used_ns = status.st_size, status.st_mtime_ns
+        entry = Entry(name, size, used_ns, self._is_held(name), whole=False)
+        if not entry.held:
+            return entry
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            booked = int(self._size(name).read_text(encoding="ascii"))
+            entry = replace(entry, size_bytes=max(booked, size), missing_bytes=max(booked - size, 0))
+        return entry
+
+    def _is_held(self, name: str) -> bool:
+        try:
+            descriptor = os.open(self._lock(name), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def _remove(self, name: str) -> None:
+        """All that there is of a version that nobody holds."""
+        for path in (self.folder / name, self._part(name), self._size(name), self._turn(name), self._lock(name)):
+            path.unlink(missing_ok=True)
+
+    # --- one transfer at a time ---
+
+    def _have(self, item: Wanted, bring: Bring, use: Use) -> None:
+        path = self.folder / item.name
+        if not path.exists():
+            with _locked(self._turn(item.name)):
+                if not path.exists():
+                    use.brought.append(bring(item, self._part(item.name)))
+                    use.misses += 1
+                    return self._publish(item)
+        use.hits += 1
+        return None
+
+    def _publish(self, item: Wanted) -> None:
+        """Give the copy its name. Under the books' lock, or it could be seen in neither place."""
+        with self._books():
+            self._part(item.name).replace(self.folder / item.name)
+            self._size(item.name).unlink(missing_ok=True)
+            _sync_folder(self.folder)
+
+    @contextlib.contextmanager
+    def _books(self) -> Iterator[None]:
+        with _locked(self.state / "books.lock"):
+            yield
+
+    def _lock(self, name: str) -> Path:
+        return self.state / f"{name}.lock"
+
+    def _turn(self, name: str) -> Path:
+        return self.state / f"{name}.turn"
+
+    def _part(self, name: str) -> Path:
+        return self.state / f"{name}.part"
+
+    def _size(self, name: str) -> Path:
+        return self.state / f"{name}.size"
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / _MIB:.1f} MiB"
