@@ -60,7 +60,7 @@ class Agent:
         self._reachable = self._reachable_told = True
         self._census_due = True
         self._acknowledge_at_most: int | None = None
-        self._batch = BATCH
+        self._batch, self._unwanted = BATCH, tuple[str, ...]()
         self._observations_apart = False
         self._news, self._introduced = asyncio.Event(), asyncio.Event()
         self._adopting = asyncio.Lock()
@@ -262,6 +262,9 @@ class Agent:
         if reply.superseded:
             raise AgentSupersededError("another agent process speaks for this cluster now")
         self._contact.succeeded(began, reply.lease_s)
+        if reply.unwanted != self._unwanted:
+            self._unwanted = reply.unwanted
+            await self._backend.refuse_copies(reply.unwanted)
         if reply.census_wanted:
             self._census_due = True
             self._news.set()

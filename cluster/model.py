@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.carbon import Carbon
+from cluster.replicas import CacheState
 from workloads.catalogue.pricing import Prices
 from workloads.spec import Jurisdiction, Labels, Name
 
@@ -64,4 +65,5 @@ class Inventory(_Frozen):
     nodes: tuple[Node, ...] = Field(strict=False)
     version: str = ""
     resizes: bool = Field(default=False, description="its backend can grow and shrink a gang that runs")
+    cache: CacheState | None = Field(default=None, description="the copies that it has of data from elsewhere, where that is known")
     remote_id: str = Field(default="", max_length=64, description="the cluster's own id, by which it is known under any name or address")

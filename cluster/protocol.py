@@ -8,13 +8,13 @@ its backend still knows, so an agent that was restarted reports what its predece
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.model import Inventory
-from cluster.replicas import CacheCounts, CacheLimits, Transfer
+from cluster.replicas import MOST_TOLD, CacheCounts, CacheLimits, Transfer
 from workloads.catalogue.product import Format
 
 Category = Literal[
@@ -36,6 +36,7 @@ class InputFile(_Frozen):
     sha256: str
     local: bool = Field(description="the replica lies at this cluster; no transfer is charged")
     source: str = Field(default="", description="the cluster at which the replica lies")
+    until: float | None = Field(default=None, description="when the right to bring it here ends; null: not by itself")
 
 
 class RunRequest(_Frozen):
@@ -210,6 +211,9 @@ class ClusterBackend(Protocol):
     async def forget(self, run_id: str) -> None:
         """Release what is kept of a finished run (its outcome is durable elsewhere). Unknown id: nothing happens."""
 
+    async def refuse_copies(self, versions: Sequence[str]) -> None:
+        """Remove copies of these versions (checksums) and go on so until told otherwise; one that a run reads goes when it ends."""
+
     async def close(self) -> None:
         """Disconnect; runs go on."""
 
@@ -253,4 +257,7 @@ class SyncReply(_Frozen):
     instructions: tuple[Instruction, ...] = ()
     lease_s: float
     superseded: bool = Field(default=False, description="another agent process speaks for this cluster; this one must end")
+    unwanted: tuple[str, ...] = Field(
+        default=(), max_length=MOST_TOLD, description="versions (checksums) in its cache that may not lie there any more"
+    )
     census_wanted: bool = Field(default=False, description="name all runs; nothing is placed on the cluster before")

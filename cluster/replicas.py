@@ -5,6 +5,8 @@ The limits come from the agent with each run; what was done for a run is told wi
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 GIB = 1024**3
 DEFAULT_CACHE_GIB = 64.0
 ANY_LINK = "*"
+MOST_TOLD = 1000
 
 Speed = Annotated[float, Field(gt=0, le=1e6)]
 
@@ -55,6 +58,46 @@ class CacheCounts(_Frozen):
         return CacheCounts(**{name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields})
 
 
+class CacheState(_Frozen):
+    """What the caches of a member hold now. A version counts where every node has a copy, in its own folder or a shared one.
+
+    `versions` are checksums; where there are more than MOST_TOLD, those that were used last.
+    """
+
+    capacity_bytes: int = Field(ge=0, description="of all its folders of copies together")
+    used_bytes: int = Field(ge=0)
+    copies: int = Field(ge=0, description="whole copies in all of them")
+    versions: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = Field(default=(), max_length=MOST_TOLD)
+
+    @cached_property
+    def held(self) -> frozenset[str]:
+        """The versions, to be looked up."""
+        return frozenset(self.versions)
+
+
+class FolderState(_Frozen):
+    """One folder of copies as a node sees it. `folder` is the same on all nodes that share it; `versions` from the one used last."""
+
+    folder: str
+    capacity_bytes: int
+    used_bytes: int
+    copies: int
+    versions: tuple[str, ...]
+
+
+def together(nodes: Sequence[FolderState]) -> CacheState | None:
+    """The state of a member by those of all its nodes; None without any."""
+    if not nodes:
+        return None
+    folders = list({one.folder: one for one in nodes}.values())
+    everywhere = set.intersection(*(set(one.versions) for one in folders))
+    latest = [version for version in folders[0].versions if version in everywhere][:MOST_TOLD]
+    return CacheState(
+        capacity_bytes=sum(one.capacity_bytes for one in folders), used_bytes=sum(one.used_bytes for one in folders),
+        copies=sum(one.copies for one in folders), versions=tuple(sorted(latest)),
+    )  # fmt: skip
+
+
 def read_limits(cache_gib: str, transfer_mib_s: str) -> CacheLimits:
     """The limits of an agent, from `CPN_CACHE_GIB` (a number) and `CPN_TRANSFER_MIB_S` (`shanghai=50,*=200`). Raises ValueError."""
     caps: dict[str, float] = {}
@@ -77,3 +120,58 @@ def _positive(name: str, text: str, most: float) -> float:
     if not 0 < number <= most:
         raise ValueError(f"{name}={text} must be a number above 0, and {most:.0f} at most")
     return number
+
+
+class Pretended:
+    """A cache in memory only, for a cluster that runs nothing: the same rules, and transfers at a pretended speed."""
+
+    def __init__(self, capacity_bytes: int, mib_s: float = 100.0) -> None:
+        self._capacity_bytes, self._mib_s = capacity_bytes, mib_s
+        self._sizes: dict[str, int] = {}  # From the one used longest ago.
+        self._readers: dict[str, frozenset[str]] = {}
+        self._unwanted: frozenset[str] = frozenset()
+
+    def take(self, run_id: str, wanted: Sequence[tuple[str, int, str]]) -> tuple[CacheCounts, tuple[Transfer, ...]]:
+        """Have these versions (checksum, bytes, where from) for a run. Raises ValueError when there is no room."""
+        sizes = {sha256: size_bytes for sha256, size_bytes, _ in wanted}
+        missing = {sha256: size_bytes for sha256, size_bytes in sizes.items() if sha256 not in self._sizes}
+        over = sum(self._sizes.values()) + sum(missing.values()) - self._capacity_bytes
+        evicted: dict[str, int] = {}
+        for sha256, size_bytes in self._sizes.items():
+            if over > 0 and sha256 not in sizes and not self._is_read(sha256):
+                evicted[sha256] = size_bytes
+                over -= size_bytes
+        if over > 0:
+            raise ValueError(f"there is no room for {sum(sizes.values())} bytes in the cache of {self._capacity_bytes}")
+        kept = {sha256: size for sha256, size in self._sizes.items() if sha256 not in evicted and sha256 not in sizes}
+        self._sizes = kept | sizes
+        self._readers[run_id] = frozenset(sizes)
+        sources = {sha256: source for sha256, _, source in wanted}
+        moved = tuple(
+            Transfer(source=sources[sha256], size_bytes=size, seconds=size / (self._mib_s * 1024**2)) for sha256, size in missing.items()
+        )
+        counts = CacheCounts(
+            hits=len(sizes) - len(missing), misses=len(missing), evicted=len(evicted), evicted_bytes=sum(evicted.values())
+        )  # fmt: skip
+        return counts, moved
+
+    def leave(self, run_id: str) -> None:
+        """The run is over."""
+        self._readers.pop(run_id, None)
+        self.refuse(self._unwanted)
+
+    def refuse(self, versions: Iterable[str]) -> None:
+        """Remove these, those that a run reads when it is over."""
+        self._unwanted = frozenset(versions)
+        self._sizes = {sha256: size for sha256, size in self._sizes.items() if sha256 not in self._unwanted or self._is_read(sha256)}
+
+    def state(self) -> CacheState:
+        """What it holds."""
+        latest = tuple(reversed(self._sizes))
+        return CacheState(
+            capacity_bytes=self._capacity_bytes, used_bytes=sum(self._sizes.values()), copies=len(self._sizes),
+            versions=tuple(sorted(latest[:MOST_TOLD])),
+        )  # fmt: skip
+
+    def _is_read(self, sha256: str) -> bool:
+        return any(sha256 in read for read in self._readers.values())

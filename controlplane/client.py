@@ -20,6 +20,7 @@ from cluster.model import ClusterSpec
 from controlplane.api.batch_schemas import BatchVerdict, JobBatch
 from controlplane.api.explanation_schemas import ExplanationView
 from controlplane.api.joining_schemas import ClusterRuns
+from controlplane.api.link_schemas import LinkView
 from controlplane.api.queue_schemas import QueuePatch, QueueRequest, QueueView
 from controlplane.api.schemas import (
     CapacityView,
@@ -52,10 +53,8 @@ from workloads.catalogue.pricing import Receipt
 from workloads.catalogue.product import Product, ProductVersion
 from workloads.spec import JobSpec
 
-CONNECT_S, ANSWER_S = 5.0, 60.0
-# Publishing reads every replica through; registering tries the endpoint.
-LONG_ANSWER_S = 900.0
-PAGE = 1000
+CONNECT_S, ANSWER_S, PAGE = 5.0, 60.0, 1000
+LONG_ANSWER_S = 900.0  # Publishing reads every replica through; registering tries the endpoint.
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -126,6 +125,9 @@ class Client:
 
     def cluster_runs(self, name: str) -> ClusterRuns:
         return self._ask(ClusterRuns, "GET", f"/clusters/{_part(name)}/runs")
+
+    def links(self, cluster: str | None = None) -> Page[LinkView]:
+        return self._all(LinkView, "/links", cluster=cluster)
 
     def nodes(self, cluster: str | None = None) -> Page[NodeView]:
         return self._all(NodeView, "/nodes", cluster=cluster)

@@ -20,6 +20,7 @@ from controlplane.captures import KeptDecisions
 from controlplane.files import RunFiles
 from controlplane.settings import Settings
 from controlplane.tokens import TokenBook
+from controlplane.withdrawals import Withdrawals
 from monitoring.capacity import Capacity, measure
 from monitoring.metrics import Metrics, NetworkState
 from scheduler.bells import CYCLE, Bells
@@ -54,6 +55,7 @@ class ControlPlane:
         self.bells, self.waits = Bells(), StartWaits()
         self.topology = USUAL_TOPOLOGY.with_more(settings.label_keys("zone_labels"), settings.label_keys("rack_labels"))
         self.health = HealthPolicy(suspect_after_s=settings.suspect_after_s, lost_after_s=settings.lost_after_s)
+        self.withdrawals = Withdrawals(store, self.clock)
         self.captures = KeptDecisions(settings.data_dir, most=settings.capture, max_bytes=settings.max_capture_bytes)
         self.cycle = Cycle(
             store, self.clock, self.bells, self.waits, per_queue=settings.per_queue,

@@ -13,8 +13,10 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from cluster.protocol import Usage
 from monitoring.capacity import Capacity
 from scheduler.cycle import CycleReport
+from scheduler.links import MIB
 from scheduler.reconcile import Reconciled
 from scheduler.store.records import ClusterRecord
 
@@ -60,6 +62,13 @@ class Metrics:
             "cpn_resizes", "Changes of the size of running gangs that are over, and why they were ordered.", ["direction", "reason"],
             registry=self.registry,
         )  # fmt: skip
+        self._cached = Counter("cpn_cache_inputs", "Inputs read from copies, by whether the copy was there.", ["cluster", "outcome"],
+                               registry=self.registry)  # fmt: skip
+        self._cache_evicted = Counter(
+            "cpn_cache_evicted_copies", "Copies of data removed to make room for others.", ["cluster"], registry=self.registry
+        )
+        self._cache_evicted_bytes = Counter("cpn_cache_evicted_bytes", "Bytes of these copies.", ["cluster"], registry=self.registry)
+        self._transferred = Counter("cpn_transferred_bytes", "Bytes brought in from other members.", ["cluster"], registry=self.registry)
         self._stale_reports = Counter("cpn_observations_stale", "Reports fenced off: not from a current run.", registry=self.registry)
         self.registry.register(_StateCollector(read_state))
 
@@ -92,7 +101,20 @@ class Metrics:
             self._start.observe(since_submitted)
         for direction, why in done.resized:
             self._resizes.labels(direction, why.replace("-", "_")).inc()
+        for cluster, used in done.caches:
+            self._saw_copies(cluster, used)
         self._stale_reports.inc(done.stale)
+
+    def _saw_copies(self, cluster: str, used: Usage) -> None:
+        for outcome, count in (("hit", used.cache.hits), ("miss", used.cache.misses)):
+            if count:
+                self._cached.labels(cluster, outcome).inc(count)
+        if used.cache.evicted:
+            self._cache_evicted.labels(cluster).inc(used.cache.evicted)
+        if used.cache.evicted_bytes:
+            self._cache_evicted_bytes.labels(cluster).inc(used.cache.evicted_bytes)
+        if used.transferred_bytes:
+            self._transferred.labels(cluster).inc(used.transferred_bytes)
 
 
 class _StateCollector(Collector):
@@ -123,13 +145,24 @@ def _queue_families(state: NetworkState) -> Iterable[Metric]:
 def _cluster_families(state: NetworkState) -> Iterable[Metric]:
     health = GaugeMetricFamily("cpn_cluster_health", "1 for the standing a cluster is in.", labels=["cluster", "health"])
     heard = GaugeMetricFamily("cpn_cluster_heard_age_seconds", "Time since the agent was last heard.", labels=["cluster"])
+    speed = GaugeMetricFamily(
+        "cpn_link_bytes_per_second", "Speed that transfers between members are expected to have, where it was measured.",
+        labels=["source", "cluster"],
+    )  # fmt: skip
+    held = GaugeMetricFamily("cpn_cache_bytes", "Bytes that copies of data from elsewhere take.", labels=["cluster"])
+    capacity = GaugeMetricFamily("cpn_cache_capacity_bytes", "Bytes that they may take.", labels=["cluster"])
     cordoned = GaugeMetricFamily("cpn_cluster_cordoned", "1 when nothing new is placed there.", labels=["cluster"])
     for cluster in state.clusters:
         for standing in ("healthy", "suspect", "lost"):
             health.add_metric([cluster.name, standing], float(cluster.health.value == standing))
         heard.add_metric([cluster.name], max(state.now - (cluster.heard_at or cluster.created_at), 0.0))
         cordoned.add_metric([cluster.name], float(cluster.cordon != "open"))
-    yield from (health, heard, cordoned)
+        for source in sorted(cluster.links):
+            speed.add_metric([source, cluster.name], cluster.inbound.mib_s(source) * MIB)
+        if cluster.copies is not None:
+            held.add_metric([cluster.name], cluster.copies.used_bytes)
+            capacity.add_metric([cluster.name], cluster.copies.capacity_bytes)
+    yield from (health, heard, cordoned, speed, held, capacity)
 
 
 def _capacity_families(capacity: Capacity) -> Iterable[Metric]:

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 
 from cluster.model import ClusterSpec
 from scheduler.engine.reasons import Reason
+from scheduler.links import Inbound
 from workloads.catalogue.licence import Licence
 from workloads.catalogue.policy import Refusal, judge
 from workloads.catalogue.pricing import Quote, QuotedInput, quote_run
 from workloads.catalogue.product import Product, ProductVersion
 from workloads.errors import CurrencyMismatchError
 from workloads.spec import JobSpec
-
-MIB, GIB = 1024**2, 1024**3
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,8 @@ class Assessment:
     An elastic job may be granted at most `workers` there, which its budget pays for; that many are in `quote`, and the fewest in
     `least_quote`, which is None for all other jobs.
     `expected_cost` is what to compare prices by where it is not the quote's total. `carbon_g` are the grams of CO2 that a run of
-    max_runtime with the fewest workers is estimated to emit, None where a part of it is unknown.
+    max_runtime with the fewest workers is estimated to emit, None where a part of it is unknown. `held` are the checksums of the inputs
+    whose copies are there, so that nothing has to be brought in.
     """
 
     cluster: str
@@ -62,6 +62,7 @@ class Assessment:
     expected_cost: float | None = None
     starts_at: float = 0.0
     carbon_g: float | None = None
+    held: frozenset[str] = frozenset()
 
     @property
     def cost(self) -> float:
@@ -75,15 +76,18 @@ class Assessment:
         return self.against[0].reason if self.against else Reason.FITS
 
 
-def assess(spec: JobSpec, inputs: Sequence[InputData], cluster: ClusterSpec, now: float) -> Assessment:
-    """Judge one job at one cluster at one time."""
+def assess(spec: JobSpec, inputs: Sequence[InputData], cluster: ClusterSpec, now: float, inbound: Inbound | None = None) -> Assessment:
+    """Judge one job at one cluster at one time. `inbound` is how data comes there, as declared where nothing else is known."""
     rights = [(item.product, item.licences) for item in inputs]
     against = [from_refusal(refusal) for refusal in judge(spec, rights, cluster=cluster.name, jurisdiction=cluster.jurisdiction, now=now)]
-    quoted = [QuotedInput(item.product, item.version, is_local(item.version, cluster.name)) for item in inputs]
+    inbound = inbound or Inbound(cluster.inbound_bandwidth_mib_s)
+    held = frozenset(item.version.sha256 for item in inputs if item.version.sha256 in inbound.held)
+    quoted = _quoted(inputs, cluster, held)
     quote: Quote | None = None
     least: Quote | None = None
-    moved = sum(item.version.size_bytes for item in quoted if not item.local)
-    transfer_s = moved / (cluster.inbound_bandwidth_mib_s * MIB)
+    missing = [item.version for item in quoted if not item.local]
+    moved = sum(version.size_bytes for version in missing)
+    transfer_s = inbound.seconds(missing, cluster.name)
     workers, starts_at = spec.resources.most, now + transfer_s
     try:
         workers = _affordable(spec, quoted, cluster, starts_at)
@@ -96,7 +100,7 @@ def assess(spec: JobSpec, inputs: Sequence[InputData], cluster: ClusterSpec, now
     return Assessment(
         cluster=cluster.name, against=tuple(sorted(against, key=lambda item: item.reason)), quote=quote,
         transfer_bytes=moved, transfer_s=transfer_s,
-        workers=workers, least_quote=least, starts_at=starts_at, carbon_g=_carbon_g(spec, cluster, starts_at),
+        workers=workers, least_quote=least, starts_at=starts_at, carbon_g=_carbon_g(spec, cluster, starts_at), held=held,
     )  # fmt: skip
 
 
@@ -111,10 +115,14 @@ def granted_quote(spec: JobSpec, inputs: Sequence[InputData], cluster: ClusterSp
     """The ceiling for the workers that a job was granted at a cluster, as it was assessed there; None where it had no quote."""
     if workers == found.workers or found.quote is None:
         return found.quote
-    return _quote(
-        spec, [QuotedInput(item.product, item.version, is_local(item.version, cluster.name)) for item in inputs], cluster, workers,
-        found.starts_at,
-    )  # fmt: skip
+    return _quote(spec, _quoted(inputs, cluster, found.held), cluster, workers, found.starts_at)
+
+
+def _quoted(inputs: Sequence[InputData], cluster: ClusterSpec, held: frozenset[str]) -> list[QuotedInput]:
+    """The inputs with whether they are there: as a replica, or as a copy that is held."""
+    return [
+        QuotedInput(item.product, item.version, is_local(item.version, cluster.name) or item.version.sha256 in held) for item in inputs
+    ]  # fmt: skip
 
 
 def _quote(spec: JobSpec, inputs: Sequence[QuotedInput], cluster: ClusterSpec, workers: int, starts_at: float) -> Quote:

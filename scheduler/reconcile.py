@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from cluster.health import Health, HealthPolicy, judge
-from cluster.protocol import Observation, RunEvent, RunFinished, RunProgress, RunResized, RunStarted, RunStarting, SyncRequest
+from cluster.protocol import Observation, RunEvent, RunFinished, RunProgress, RunResized, RunStarted, RunStarting, SyncRequest, Usage
 from scheduler.bells import CYCLE, Bells, agent_bell, job_bell
 from scheduler.dispatch import DRAINED, forget_order, stop_order
 from scheduler.lifecycle import BROKE, ENDS, Cause, State
@@ -50,6 +50,7 @@ class Reconciled:
     # Cluster, seconds since placed (None where inputs had to be brought in, which takes its own time), seconds since submitted.
     started: list[tuple[str, float | None, float]] = field(default_factory=list)
     stale: int = 0
+    caches: list[tuple[str, Usage]] = field(default_factory=list)  # The cluster of each run that ended by its report, and what it used.
     resized: list[Resized] = field(default_factory=list)
 
     @property
@@ -129,6 +130,7 @@ def _hear(books: _Books, cluster: ClusterRecord, report: SyncRequest, policy: He
         if report.inventory.remote_id != cluster.remote_id:
             fleet.check_remote_id(books.conn, cluster.name, report.inventory.remote_id)
         columns |= {
+            "copies": report.inventory.cache.model_dump(mode="json") if report.inventory.cache else None,
             "backend_version": report.inventory.version, "resizes": report.inventory.resizes, "remote_id": report.inventory.remote_id,
         }  # fmt: skip
         fleet.replace_nodes(books.conn, cluster.name, report.inventory.nodes, now)
@@ -219,6 +221,9 @@ def _finish(books: _Books, job: JobRecord, run: RunRecord, event: RunFinished) -
     end_run(books.changes, books.terms, job, run, finish, cause, now=books.now, message=message, event=event, spared=spared)
     books.forget(run.cluster, run.id)
     books.done.ended.append((run.id, finish.value, cause.value))
+    books.done.caches.append((run.cluster, event.usage))
+    if event.usage.transfers:
+        fleet.note_transfers(books.conn, run.cluster, event.usage.transfers, books.now)
     _ring_after_end(books, run)
 
 

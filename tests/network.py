@@ -20,10 +20,11 @@ from typing import Any
 import httpx
 
 from cluster.agent import Agent
-from cluster.backends.memory import Behaviour, MemoryBackend, MemoryCluster
+from cluster.backends.memory import Behaviour, MemoryBackend, MemoryCluster, succeed_at_once
 from cluster.link import HttpLink
 from cluster.model import Node, NodeAccelerator
 from cluster.protocol import RunFinished, RunRequest
+from cluster.replicas import Pretended
 from controlplane.daemon import OPERATOR_TOKEN, running_plane
 from controlplane.http import plane_server
 from controlplane.settings import Settings
@@ -196,6 +197,7 @@ class Network:
         cpu_hour: str = "0.40 CNY",
         script: Script | None = None,
         agent: bool = True,
+        copies: Pretended | None = None,
         **fields: Any,
     ) -> MemoryCluster:
         """Register a member and let its agent report; fields are further ones of its registration."""
@@ -208,7 +210,7 @@ class Network:
         document = {"name": name, "backend": "memory", "jurisdiction": jurisdiction, "prices": prices, **fields}
         self.ok(self.operator.post("/clusters", json=document))
         self._tokens[name] = self.ok(self.operator.post("/tokens", json={"role": "agent", "cluster": name}))["token"]
-        self.clusters[name] = MemoryCluster(nodes or (node(),), script) if script else MemoryCluster(nodes or (node(),))
+        self.clusters[name] = MemoryCluster(nodes or (node(),), script or succeed_at_once, copies=copies)
         if agent:
             self.start_agent(name)
         return self.clusters[name]

@@ -298,6 +298,9 @@ class Connection:
         self._agent.call(self._number, "forget", run_id=run_id)
         self.unforgotten.discard(run_id)
 
+    def refuse_copies(self, versions: tuple[str, ...]) -> None:
+        self._agent.call(self._number, "refuse_copies", versions=versions)
+
     def close(self) -> None:
         self._agent.call(self._number, "close")
 

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from cluster.backends.ray.backend import RayBackend
 from cluster.protocol import ClusterBackend, GangSize, RunRequest
+from cluster.replicas import CacheLimits
 
 ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 
@@ -70,6 +71,7 @@ class Backends:
             self._say(id=request["id"], result=ANYTHING.dump_python(result, mode="json"))
 
     def _make(self, number: int, cluster: str, address: str, token_file: str, directory: str, **options: Any) -> None:
+        options |= {"limits": CacheLimits.model_validate(options["limits"])} if "limits" in options else {}
         self._backends[number] = RayBackend(cluster, address, Path(token_file), Path(directory), **options)
         self._keep(self._pass_on(number))
 

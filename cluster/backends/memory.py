@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -32,6 +32,7 @@ from cluster.protocol import (
     RunStarting,
     Usage,
 )
+from cluster.replicas import Pretended
 
 Outcome = Literal["succeeded", "failed", "cancelled", "preempted", "lost"]
 StopOutcome = Literal["cancelled", "preempted", "lost"]
@@ -76,10 +77,11 @@ class MemoryCluster:
     """Nodes and runs. `started` counts starts by run id, `violations` what overbooked a node."""
 
     def __init__(
-        self, nodes: Iterable[Node], script: Script = succeed_at_once, *, now: Callable[[], float] = time.time, version: str = "memory"
-    ) -> None:
+        self, nodes: Iterable[Node], script: Script = succeed_at_once, *, now: Callable[[], float] = time.time, version: str = "memory",
+        copies: Pretended | None = None,
+    ) -> None:  # fmt: skip
         self.nodes: dict[str, Node] = {node.name: node for node in nodes}
-        self.version = version
+        self.version, self.copies = version, copies
         self.started: Counter[str] = Counter()
         self.violations: list[str] = []
         self.alive = True
@@ -125,6 +127,7 @@ class MemoryCluster:
         self._record(run, RunStarting(run_id=request.run_id))
         self._record(run, RunStarted(run_id=request.run_id, at=self._now()))
         run.steps = _steps(request, self._script(request))
+        self._bring_in(run)
         self._advance(run)
 
     def stop(self, run_id: str, outcome: StopOutcome) -> None:
@@ -184,6 +187,22 @@ class MemoryCluster:
         """All that a run did."""
         return tuple(self._runs[run_id].history)
 
+    def _bring_in(self, run: _Run) -> None:
+        """Have the inputs that do not lie here; a run for which there is no room fails at once."""
+        wanted = [(item.sha256, item.size_bytes, item.source) for item in run.request.inputs.values() if not item.local]
+        if self.copies is None or not wanted:
+            return
+        at_s, end = run.steps[-1]
+        assert isinstance(end, RunFinished)
+        try:
+            counts, moved = self.copies.take(run.request.run_id, wanted)
+        except ValueError as error:
+            failed = RunFinished(run_id=run.request.run_id, outcome="failed", category="cache", message=str(error), at=0.0)
+            run.steps = [(0.0, failed)]
+        else:
+            used = {"cache": counts, "transfers": moved, "transferred_bytes": sum(one.size_bytes for one in moved)}
+            run.steps[-1] = (at_s, end.model_copy(update={"usage": end.usage.model_copy(update=used)}))
+
     def _hold(self, request: RunRequest, ranks: range) -> None:
         held = {request.nodes[rank]: dict(self._held.get(request.nodes[rank], {})) for rank in ranks}
         for rank in ranks:
@@ -220,6 +239,8 @@ class MemoryCluster:
         run.history.append(event)
         if isinstance(event, RunFinished):
             self._cancel(run)
+            if self.copies is not None:
+                self.copies.leave(event.run_id)
             self._release(run.request, range(len(run.request.nodes)))
         if self.alive:
             self._say(event)
@@ -252,7 +273,8 @@ class MemoryBackend:
     async def inventory(self) -> Inventory:
         self._cluster.check()
         nodes = tuple(self._cluster.nodes[name] for name in sorted(self._cluster.nodes))
-        return Inventory(nodes=nodes, version=self._cluster.version, resizes=True)
+        copies = self._cluster.copies
+        return Inventory(nodes=nodes, version=self._cluster.version, resizes=True, cache=copies.state() if copies else None)
 
     async def start(self, run: RunRequest) -> None:
         new = run.run_id not in self._mine
@@ -288,6 +310,10 @@ class MemoryBackend:
     async def forget(self, run_id: str) -> None:
         self._cluster.forget(run_id)
         self._mine.discard(run_id)
+
+    async def refuse_copies(self, versions: Sequence[str]) -> None:
+        if self._cluster.copies is not None:
+            self._cluster.copies.refuse(versions)
 
     async def close(self) -> None:
         self._cluster.leave(self._hear)

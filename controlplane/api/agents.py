@@ -45,6 +45,7 @@ async def sync(cluster: str, report: SyncRequest, principal: AgentOf, plane: Pla
             await run_in_threadpool(plane.tidy, done)
         if done.superseded:
             return _reply(plane, superseded=True)
+        unwanted = await _unwanted(plane, cluster)
         while not (instructions or done.census_wanted or plane.stopping.is_set()) and (left := deadline - time.monotonic()) > 0:
             with suppress(TimeoutError):
                 await asyncio.wait_for(rung.wait(), min(left, LOOK_AGAIN_S))
@@ -52,14 +53,21 @@ async def sync(cluster: str, report: SyncRequest, principal: AgentOf, plane: Pla
             if (found := await run_in_threadpool(_pending, plane, cluster, report.agent_id)) is None:
                 return _reply(plane, superseded=True)
             instructions = found
-    return _reply(plane, instructions, census_wanted=done.census_wanted)
+    return _reply(plane, instructions, census_wanted=done.census_wanted, unwanted=unwanted)
+
+
+async def _unwanted(plane: ControlPlane, cluster: str) -> tuple[str, ...]:
+    """The copies that may not lie at a cluster any more."""
+    known = plane.withdrawals.known(cluster)
+    return await run_in_threadpool(plane.withdrawals.look, cluster) if known is None else known
 
 
 def _reply(
-    plane: ControlPlane, instructions: Sequence[str] = (), *, superseded: bool = False, census_wanted: bool = False
+    plane: ControlPlane, instructions: Sequence[str] = (), *, superseded: bool = False, census_wanted: bool = False,
+    unwanted: tuple[str, ...] = (),
 ) -> Response:  # fmt: skip
     """A SyncReply. Instructions are passed on as they were stored."""
-    reply = SyncReply(lease_s=plane.settings.lease_s, superseded=superseded, census_wanted=census_wanted)
+    reply = SyncReply(lease_s=plane.settings.lease_s, superseded=superseded, census_wanted=census_wanted, unwanted=unwanted)
     head = reply.model_dump_json(exclude={"instructions"})
     return Response(f'{{"instructions":[{",".join(instructions)}],{head[1:]}', media_type="application/json")
 

@@ -97,6 +97,14 @@ class NodeView(Answer):
     seen_at: datetime
 
 
+class CacheView(Answer):
+    """The copies that a member has of data from elsewhere."""
+
+    capacity_bytes: int
+    used_bytes: int
+    copies: int
+
+
 class ClusterView(Answer):
     """A member of the network with its nodes added up."""
 
@@ -110,6 +118,7 @@ class ClusterView(Answer):
         default=None, exclude_if=lambda value: value is None, description="left out where prices do not depend on the hour"
     )
     inbound_bandwidth_mib_s: float
+    cache: CacheView | None = Field(default=None, description="copies of data from elsewhere; null until its agent has told")
     health: Literal["healthy", "suspect", "lost"]
     cordon: Literal["open", "cordoned", "draining"]
     detail: str

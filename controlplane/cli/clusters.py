@@ -174,6 +174,12 @@ def _tariff(item: ClusterView) -> list[tuple[str, str]]:
     return [("tariff now", now), (f"tariffs in {item.prices.tariffs.time_zone}", f"{listed}; else 1")]
 
 
+def _cache(item: ClusterView) -> str:
+    if item.cache is None:
+        return MISSING
+    return f"{size(item.cache.used_bytes)} of {size(item.cache.capacity_bytes)} in use, {item.cache.copies} copies"
+
+
 def _details(item: ClusterView) -> None:
     from workloads.resources import format_flops
 
@@ -188,7 +194,7 @@ def _details(item: ClusterView) -> None:
         ("cpu", f"{number(item.cpu_used)} of {number(item.cpu)} cores in use"),
         ("memory", f"{size(item.memory_used_bytes)} of {size(item.memory_bytes)} in use"),
         ("accelerators", _accelerators(item.accelerators)),
-        ("inbound", f"{number(item.inbound_bandwidth_mib_s)} MiB/s"),
+        ("inbound", f"{number(item.inbound_bandwidth_mib_s)} MiB/s declared"), ("cache", _cache(item)),
     ])  # fmt: skip
     heading("Prices")
     fields([

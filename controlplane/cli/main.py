@@ -27,6 +27,7 @@ Exit status: 0 success, 1 the job or action failed, 2 usage, 3 the server is not
 GROUPS = {
     "cluster": ("controlplane.cli.clusters:app", "The clusters of the network."),
     "node": ("controlplane.cli.clusters:nodes", "The clusters' nodes."),
+    "link": ("controlplane.cli.links:app", "How fast data comes from one cluster to another."),
     "product": ("controlplane.cli.products:app", "Data products, their versions, and who may use them."),
     "queue": ("controlplane.cli.queues:app", "The queues that jobs wait in."),
     "reservation": ("controlplane.cli.windows:reservations", "Nodes kept for a tenant or a queue for a time."),

@@ -21,6 +21,11 @@ _PRODUCTS = select(products).where(products.c.name.in_(_NAMES))
 _VERSIONS = (
     select(product_versions).where(product_versions.c.product.in_(_NAMES)).order_by(product_versions.c.product, product_versions.c.version)
 )
+_VERSIONS_WITH = (
+    select(product_versions.c.document)
+    .where(product_versions.c.document["sha256"].as_string().in_(bindparam("checksums", expanding=True)))
+    .order_by(product_versions.c.product, product_versions.c.version)
+)
 _LICENCES = (
     select(licences).where(licences.c.tenant.in_(_TENANTS), licences.c.product.in_(_NAMES)).order_by(licences.c.created_at, licences.c.id)
 )
@@ -101,6 +106,12 @@ def versions_of(conn: Connection, names: Iterable[str]) -> dict[str, ProductVers
     """All versions of these products by reference (`owner/name@1`)."""
     rows = conn.execute(_VERSIONS, {"names": sorted(set(names))})
     return {version.ref: version for version in (ProductVersion.model_validate(row.document) for row in rows)}
+
+
+def versions_with(conn: Connection, checksums: Iterable[str]) -> list[ProductVersion]:
+    """The versions that have these bytes, of whatever products."""
+    rows = conn.execute(_VERSIONS_WITH, {"checksums": sorted(set(checksums))})
+    return [ProductVersion.model_validate(row.document) for row in rows]
 
 
 def add_licence(conn: Connection, licence: Licence, now: float) -> None:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+from pydantic_core import from_json
 from sqlalchemy import BindParameter, Connection, Text, bindparam, cast, delete, insert, select, update
 
 from cluster.health import Health
 from cluster.model import ClusterSpec, Node
+from cluster.replicas import CacheState, Transfer
 from scheduler.errors import ConflictError, NotFoundError
+from scheduler.links import Sample, Samples, with_transfers
 from scheduler.store.records import ClusterRecord, NodeRecord, QueueRecord
 from scheduler.store.tables import clusters, nodes, queues, windows
 
 # Every decision reads all members and nodes, which hardly ever change: documents are read as text, and each text is parsed once.
 MOST_PARSED = 65_536
+MOST_PARSED_COPIES = 1024  # They are larger and change more often.
 
 _NAME: BindParameter[str] = bindparam("of_name")
 _CLUSTERS = select(
     cast(clusters.c.spec, Text), clusters.c.cordon, clusters.c.health, clusters.c.detail, clusters.c.agent_id, clusters.c.backend_version,
     clusters.c.heard_at, clusters.c.reachable_at, clusters.c.created_at, clusters.c.introduced, clusters.c.resizes,
-    clusters.c.remote_id,
+    clusters.c.remote_id, cast(clusters.c.links, Text),
+    cast(clusters.c.copies, Text),
 ).order_by(clusters.c.name)  # fmt: skip
 _CLUSTER = _CLUSTERS.where(clusters.c.name == _NAME)
 _KNOWN_AS = (
@@ -89,6 +95,14 @@ def update_cluster(conn: Connection, name: str, **columns: Any) -> None:
         raise NotFoundError(f"there is no cluster {name!r}")
 
 
+def note_transfers(conn: Connection, name: str, transfers: Iterable[Transfer], at: float) -> None:
+    """Keep what came to a member from others, as far as it tells how fast its links are. Raises NotFoundError."""
+    found = with_transfers(get_cluster(conn, name).links, transfers, at)
+    update_cluster(conn, name, links={
+        source: [[item.size_bytes, item.seconds, item.at, item.capped] for item in samples] for source, samples in sorted(found.items())
+    })  # fmt: skip
+
+
 def want_introductions(conn: Connection) -> None:
     """No agent counts as introduced any more: each has to name its runs before something is placed on its cluster."""
     conn.execute(update(clusters).values(introduced=False))
@@ -145,13 +159,25 @@ def list_queues(conn: Connection) -> list[QueueRecord]:
 
 
 def _cluster(row: Any) -> ClusterRecord:
-    spec, cordon, health, *rest = row
+    spec, cordon, health, *rest, links, copies = row
+    rest += [_read_links(links), _read_copies(copies) if copies else None]
     return ClusterRecord(_read_spec(spec), cordon, Health(health), *rest)
 
 
 @lru_cache(MOST_PARSED)
 def _read_spec(text: str) -> ClusterSpec:
     return ClusterSpec.model_validate_json(text)
+
+
+@lru_cache(MOST_PARSED)
+def _read_links(text: str) -> Samples:
+    # Shared by all who read the same text: nobody changes it.
+    return {source: tuple(Sample(*values) for values in found) for source, found in from_json(text).items()}
+
+
+@lru_cache(MOST_PARSED_COPIES)
+def _read_copies(text: str) -> CacheState:
+    return CacheState.model_validate_json(text)
 
 
 @lru_cache(MOST_PARSED)

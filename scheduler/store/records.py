@@ -11,7 +11,9 @@ from pydantic_core import from_json, to_json
 
 from cluster.health import Health
 from cluster.model import ClusterSpec, Node
+from cluster.replicas import CacheState
 from scheduler.lifecycle import State
+from scheduler.links import Inbound, Samples
 from workloads.spec import JobSpec
 
 R = TypeVar("R", bound="JobRecord | RunRecord")
@@ -236,10 +238,17 @@ class ClusterRecord:
     introduced: bool = True
     resizes: bool = False
     remote_id: str = ""
+    links: Samples = field(default_factory=dict)
+    copies: CacheState | None = None
 
     @property
     def name(self) -> str:
         return self.spec.name
+
+    @property
+    def inbound(self) -> Inbound:
+        """How data comes to it."""
+        return Inbound(self.spec.inbound_bandwidth_mib_s, self.links, self.copies.held if self.copies else frozenset())
 
 
 @dataclass(frozen=True)

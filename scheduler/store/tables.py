@@ -50,6 +50,8 @@ queues = Table("queues", metadata,
 # health: healthy | suspect | lost. `heard_at` is the last sync, `reachable_at` the last one whose cluster answered.
 # resizes: its backend can grow and shrink a gang that runs.
 # remote_id: the cluster's own id, as its backend tells it; empty: not known yet. No two members have the same.
+# links: the last transfers to it by the member they came from, each [bytes, seconds, told at, capped].
+# copies: what its caches hold of data from elsewhere, as its agent told last (cluster.replicas.CacheState).
 # introduced: the agent has named its runs since it took over, since they were given up, and since the server began.
 clusters = Table("clusters", metadata,
     Column("name", String(63), primary_key=True), Column("spec", JSON, nullable=False),
@@ -58,7 +60,8 @@ clusters = Table("clusters", metadata,
     Column("backend_version", String(64), nullable=False), Column("heard_at", Float), Column("reachable_at", Float),
     Column("created_at", Float, nullable=False), Column("introduced", Boolean, nullable=False, server_default=false()),
     Column("resizes", Boolean, nullable=False, server_default=false()),
-    Column("remote_id", String(64), nullable=False, server_default=text("''")))  # fmt: skip
+    Column("remote_id", String(64), nullable=False, server_default=text("''")),
+    Column("links", JSON, nullable=False, server_default=text("'{}'")), Column("copies", JSON(none_as_null=True)))  # fmt: skip
 
 nodes = Table("nodes", metadata,
     Column("cluster", String(63), primary_key=True), Column("name", String(253), primary_key=True),

@@ -6,7 +6,7 @@ The backends live in one child process, for a process speaks to one Ray cluster 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -59,6 +59,9 @@ class DistantBackend:
 
     async def forget(self, run_id: str) -> None:
         await asyncio.to_thread(self._connection.forget, run_id)
+
+    async def refuse_copies(self, versions: Sequence[str]) -> None:
+        await asyncio.to_thread(self._connection.refuse_copies, tuple(versions))
 
     async def close(self) -> None:
         await asyncio.to_thread(self._connection.close)

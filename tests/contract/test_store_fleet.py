@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,17 @@ from sqlalchemy import text
 
 import scheduler.store.migrate as steps
 from cluster.model import ClusterSpec, Node
+from cluster.replicas import CacheState, Transfer
 from scheduler.errors import ConflictError, NotFoundError
-from scheduler.store import fleet
+from scheduler.links import MIB, MOST_SAMPLES, Inbound, Sample
+from scheduler.store import catalogue, fleet
 from scheduler.store.migrate import migrate
 from scheduler.store.records import QueueRecord, WindowRecord
-from scheduler.store.session import Store
+from scheduler.store.session import Store, Transaction
 from scheduler.store.windows import add_window, list_windows
+from scheduler.withdrawn import withdrawn
 from tests.contract.test_store import NOW, postgres_url, store, url
+from tests.unit.workloads.samples import licence, product, version
 
 __all__ = ["postgres_url", "store", "url"]
 
@@ -42,6 +47,61 @@ def test_clusters_and_nodes_come_back_as_they_went_in(store: Store) -> None:
     store.write(lambda tx: fleet.remove_cluster(tx.conn, "c"))
     with store.read() as conn:
         assert (fleet.list_nodes(conn), list_windows(conn, NOW)) == ([], [])
+
+
+def test_transfers_and_copies_of_a_member_come_back(store: Store) -> None:
+    store.write(lambda tx: fleet.add_cluster(tx.conn, cluster_spec(), NOW))
+    with store.read() as conn:
+        fresh = fleet.get_cluster(conn, "c")
+    assert (fresh.links, fresh.copies, fresh.inbound) == ({}, None, Inbound(100.0))
+    for number in range(MOST_SAMPLES + 1):
+        moved = [Transfer(source=source, size_bytes=MIB, seconds=number + 1.0, capped=source == "b") for source in ("b", "a")]
+        store.write(lambda tx, moved=moved, number=number: fleet.note_transfers(tx.conn, "c", moved, NOW + number))  # type: ignore[misc]
+    state = CacheState(capacity_bytes=10, used_bytes=5, copies=1, versions=("ab" * 32,))
+    store.write(lambda tx: fleet.update_cluster(tx.conn, "c", copies=state.model_dump(mode="json")))
+    with store.read() as conn:
+        found = fleet.get_cluster(conn, "c")
+    assert [sample.seconds for sample in found.links["a"]] == [float(number) for number in range(2, MOST_SAMPLES + 2)]
+    assert found.links["b"][-1] == Sample(MIB, MOST_SAMPLES + 1.0, NOW + MOST_SAMPLES, True)
+    assert (found.copies, found.inbound.held) == (state, {"ab" * 32})
+    store.write(lambda tx: fleet.update_cluster(tx.conn, "c", copies=None))
+    with store.read() as conn:
+        assert fleet.get_cluster(conn, "c").copies is None
+
+
+def test_copies_are_withdrawn_when_nobody_may_use_them_there_any_more(store: Store) -> None:
+    shared, own, public = (version(name, sha256=digit * 64) for name, digit in (("nyc/a", "a"), ("nyc/b", "b"), ("nyc/c", "c")))
+    twin = version("nyc/a", 2, sha256="b" * 64)
+    grants = [
+        licence("nyc/a", id="1", expires_at="2027-01-01T00:00:00Z"), licence("nyc/b", id="2", tenant="other"),
+        licence("nyc/b", id="3", jurisdictions=["US"]),
+    ]  # fmt: skip
+
+    def fill(tx: Transaction) -> None:
+        fleet.add_cluster(tx.conn, cluster_spec(), NOW)
+        state = CacheState(capacity_bytes=10, used_bytes=5, copies=4, versions=tuple(digit * 64 for digit in "abcd"))
+        fleet.update_cluster(tx.conn, "c", copies=state.model_dump(mode="json"))
+        for name, classification in (("nyc/a", "restricted"), ("nyc/b", "restricted"), ("nyc/c", "public")):
+            catalogue.add_product(tx.conn, product(name, classification=classification), NOW)
+        for one in (shared, own, public):
+            catalogue.add_version(tx.conn, one, NOW)
+        for grant in grants:
+            catalogue.add_licence(tx.conn, grant, NOW)
+
+    def gone(at: float) -> str:
+        with store.read() as conn:
+            return "".join(sha256[0] for sha256 in withdrawn(conn, fleet.get_cluster(conn, "c"), at))
+
+    store.write(fill)
+    before, after = (datetime(year, 6, 1, tzinfo=UTC).timestamp() for year in (2026, 2027))
+    assert (gone(before), gone(after)) == ("", "a")
+    store.write(lambda tx: catalogue.revoke_licence(tx.conn, "nyc/b", "2", NOW))
+    assert (gone(before), gone(after)) == ("b", "ab")
+    store.write(lambda tx: catalogue.add_version(tx.conn, twin, NOW))
+    assert (gone(before), gone(after)) == ("", "ab"), "the same bytes may stay by the other product"
+    store.write(lambda tx: catalogue.replace_product(tx.conn, product("nyc/c", classification="public", jurisdictions=["US"])))
+    assert gone(before) == "c"
+    assert "d" not in gone(after), "what the catalogue does not know may be another network's"
 
 
 def test_queues_are_a_tree_with_quotas(store: Store) -> None:

@@ -85,6 +85,30 @@ def place_independent(spec: JobSpec, inputs: Inputs, *, now: float) -> tuple[Ref
     return _ordered(refusals)
 
 
+def may_lie(product: Product, licences: Iterable[Licence], jurisdiction: str, now: float) -> bool:
+    """Whether a copy of a product may be kept in a jurisdiction: its terms allow the place, and somebody has a right to use it there."""
+    if not covers(product.jurisdictions, jurisdiction):
+        return False
+    return product.classification == "public" or any(
+        not licence.revoked and not _expired(licence, now) and covers(licence.jurisdictions, jurisdiction)
+        for licence in licences if licence.product == product.name
+    )  # fmt: skip
+
+
+def licensed_until(spec: JobSpec, product: Product, licences: Iterable[Licence], jurisdiction: str | None, now: float) -> float | None:
+    """When the last licence ends by which a job may use a product in a jurisdiction; `now` without one, None where none ends."""
+    if product.classification == "public":
+        return None
+    usable = [
+        licence.expires_at for licence in licences
+        if licence.tenant == spec.tenant and licence.product == product.name and not licence.revoked
+        and _reach(licence, spec.purpose, jurisdiction, now) is _Reached.ALLOWED
+    ]  # fmt: skip
+    if None in usable:
+        return None
+    return max((end.timestamp() for end in usable if end is not None), default=now)
+
+
 def covers(entries: Iterable[str], jurisdiction: str) -> bool:
     """Whether a list of jurisdictions (empty: no limit) admits one; an entry covers its subdivisions."""
     listed = tuple(entries)
@@ -122,13 +146,17 @@ def _licence_refusals(spec: JobSpec, product: Product, licences: Sequence[Licenc
 
 def _reach(licence: Licence, purpose: str, jurisdiction: str | None, now: float) -> _Reached:
     """The first check that a licence fails; without a jurisdiction any place counts as covered."""
-    if licence.expires_at is not None and licence.expires_at.timestamp() <= now:
+    if _expired(licence, now):
         return _Reached.EXPIRED
     if purpose not in licence.purposes:
         return _Reached.PURPOSE
     if jurisdiction is not None and not covers(licence.jurisdictions, jurisdiction):
         return _Reached.JURISDICTION
     return _Reached.ALLOWED
+
+
+def _expired(licence: Licence, now: float) -> bool:
+    return licence.expires_at is not None and licence.expires_at.timestamp() <= now
 
 
 def _licence_refusal(failed: _Reached, spec: JobSpec, product: Product, closest: Sequence[Licence], jurisdiction: str) -> Refusal:

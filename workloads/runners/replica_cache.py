@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -124,6 +125,15 @@ class ReplicaCache:
         """All that the folder has, by name."""
         with self._books():
             return self._entries()
+
+    @property
+    def identity(self) -> str:
+        """A name that the folder has for all who share it."""
+        path = self.state / "folder"
+        with self._books():
+            if not path.exists():
+                path.write_text(uuid.uuid4().hex, encoding="ascii")
+            return path.read_text(encoding="ascii")
 
     def remove(self, sha256: str) -> bool:
         """Remove all copies of a version. False when a run still reads one, which stays."""

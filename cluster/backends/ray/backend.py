@@ -20,11 +20,12 @@ import contextlib
 import logging
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
 from cluster.backends.ray.attempt import Attempt, StopOutcome
+from cluster.backends.ray.copies import Copies
 from cluster.backends.ray.gang_attempt import GangAttempt
 from cluster.backends.ray.gang_workers import place_of, run_of
 from cluster.backends.ray.journal import Journals
@@ -71,7 +72,9 @@ class RayBackend:
         self._start_limit_s, self._forget_limit_s = start_limit_s, forget_limit_s
         self._warm_workers, self._idle_s = warm_workers, idle_s
         self._limits = limits or CacheLimits()
+        self._looking: asyncio.Task[None] | None = None
         self._session = Session(address, token_file, call_limit_s=call_limit_s)
+        self._copies = Copies(self._session, self._limits)
         self._attempts: dict[str, Attempt] = {}
         self._nodes: dict[str, RayNode] = {}
         self._events: asyncio.Queue[RunEvent | None] = asyncio.Queue()
@@ -97,9 +100,16 @@ class RayBackend:
         entries = await self._session.node_entries()
         self._nodes = alive(entries)
         self._know_nodes()
+        if self._looking is None or self._looking.done():
+            self._looking = self._spawn(self._copies.look(self._pool.one_of_each()))
         import ray
 
-        return inventory(entries, ray.__version__, self._session.cluster_id)
+        counted = inventory(entries, ray.__version__, self._session.cluster_id)
+        return counted.model_copy(update={"cache": self._copies.state({node.node_id for node in self._nodes.values()})})
+
+    async def refuse_copies(self, versions: Sequence[str]) -> None:
+        """Remove copies of these versions with the next looks at the nodes."""
+        self._copies.refuse(versions)
 
     async def start(self, run: RunRequest) -> None:
         """Begin the run. Raises RunRejectedError for what no Ray cluster could carry out, and for nodes that this one does not have."""
@@ -239,7 +249,7 @@ class RayBackend:
                     runs[request["run_id"]] = request, member
         return runs
 
-    def _spawn(self, work: Awaitable[None]) -> None:
+    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
         """Work that nobody waits for; its failure is logged."""
 
         async def watched() -> None:
@@ -251,6 +261,7 @@ class RayBackend:
         task = asyncio.create_task(watched())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
 
 def _check(run: RunRequest) -> None:

@@ -51,7 +51,7 @@ class WarmPool:
     """
 
     def __init__(
-        self, session: Session, prefix: str, make: Callable[[str, str], Any], warm: int, spawn: Callable[[Awaitable[None]], None], *,
+        self, session: Session, prefix: str, make: Callable[[str, str], Any], warm: int, spawn: Callable[[Awaitable[None]], object], *,
         idle_s: float = IDLE_S, most_idle: int | None = None,
     ) -> None:  # fmt: skip
         self._session, self._prefix, self._make, self._warm, self._spawn = session, prefix, make, warm, spawn
@@ -61,6 +61,10 @@ class WarmPool:
     def node_of(self, name: str, nodes: Iterable[RayNode]) -> RayNode | None:
         """The node of a worker of this kind by its name; None for another's name, or when the node is not among these."""
         return next((node for node in nodes if name.startswith(self._prefix_on(node))), None)
+
+    def one_of_each(self) -> list[tuple[str, Any]]:
+        """(node id, actor) of a worker on each node that has one."""
+        return [(node_id, crew.members[0].actor) for node_id, crew in sorted(self._crews.items()) if crew.members]
 
     def know(self, nodes: Iterable[RayNode]) -> None:
         """The nodes that live now; new ones get their warm workers in the background."""

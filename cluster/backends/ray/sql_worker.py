@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.backends.ray.outbox import Batch, Outbox, Seen
-from cluster.backends.ray.workspace import Interrupter, StatementRun, claimed_root, describe, failure_category, read_chunk
+from cluster.backends.ray.workspace import (
+    Interrupter,
+    StatementRun,
+    claimed_root,
+    describe,
+    failure_category,
+    folder_state,
+    read_chunk,
+    remove_copies,
+)
 
 if TYPE_CHECKING:
     from workloads.runners.sql import Engines
@@ -98,6 +107,12 @@ class SqlWorker:
     async def runs(self) -> list[dict[str, Any]]:
         """The requests of all runs that are not forgotten."""
         return [run.request for run in self._runs.values()]
+
+    async def copies(self, limits: dict[str, Any], unwanted: list[str]) -> dict[str, Any]:
+        """Remove versions that may not lie here any more; what this node's folder of copies holds then (workspace.py)."""
+        if unwanted:
+            await asyncio.to_thread(remove_copies, limits, unwanted)
+        return await asyncio.to_thread(folder_state, limits)
 
     async def read_output(self, run_id: str, name: str, offset: int, length: int) -> bytes:
         """A part of a result file."""

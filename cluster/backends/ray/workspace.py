@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.replicas import CacheCounts, CacheLimits, Transfer
+from cluster.replicas import CacheCounts, CacheLimits, FolderState, Transfer
 from workloads.errors import CacheError, DataChangedError, DataError, StatementError, StatementInterruptedError
 from workloads.runners.inputs import VERIFIED_DIRECTORY, verified_in_place
 from workloads.runners.process import InputPath, RunIdentity, RunPaths, environment, gang_document, inputs_document, resolve_command
@@ -40,6 +40,7 @@ CACHE_DIR_VARIABLE = "CPN_CACHE_DIR"
 _WARM_MEMORY_BYTES = 64 * 1024 * 1024
 STATEMENT_NAME = "run.json"
 _LOCK = "lock"
+_SHA256 = 64  # The letters of a checksum.
 _ELSEWHERE = "elsewhere"  # A cluster that the control plane did not name.
 
 
@@ -120,6 +121,9 @@ def fetch_inputs(run: dict[str, Any]) -> Fetched:
     fetched, missing = Fetched(), dict[str, Wanted]()
     for alias, wanted in sorted(run["inputs"].items()):
         uri, size_bytes, sha256 = wanted["uri"], wanted["size_bytes"], wanted["sha256"]
+        until = wanted["until"]
+        if until is not None and time.time() >= until:
+            raise DataError(f"the licence for {wanted['ref']} ended before its data was read; ask the product's owner to renew it")
         path = verified_in_place(uri, size_bytes, sha256, node_root() / VERIFIED_DIRECTORY) if wanted["local"] else None
         if path is None:
             missing[alias] = Wanted(uri, size_bytes, sha256, "" if wanted["local"] else wanted["source"] or _ELSEWHERE)
@@ -130,6 +134,24 @@ def fetch_inputs(run: dict[str, Any]) -> Fetched:
         copies = _copied(fetched, limits, list(missing.values()))
         fetched.paths |= {alias: InputPath(copies[item.sha256], run["inputs"][alias]["format"]) for alias, item in missing.items()}
     return fetched
+
+
+def folder_state(limits: dict[str, Any]) -> dict[str, Any]:
+    """What this node's folder of copies holds (a FolderState), under an agent's limits. Raises OSError."""
+    cache = ReplicaCache(cache_folder(), CacheLimits.model_validate(limits).capacity_bytes)
+    entries = cache.entries()
+    whole = sorted((entry for entry in entries if entry.whole), key=lambda entry: (-entry.used_ns, entry.name))
+    return FolderState(
+        folder=cache.identity, capacity_bytes=cache.capacity_bytes, used_bytes=sum(entry.size_bytes for entry in entries),
+        copies=len(whole), versions=tuple(entry.name[:_SHA256] for entry in whole),
+    ).model_dump()  # fmt: skip
+
+
+def remove_copies(limits: dict[str, Any], versions: Sequence[str]) -> None:
+    """Remove these versions from this node's folder, but for those that a run reads. Raises OSError."""
+    cache = ReplicaCache(cache_folder(), CacheLimits.model_validate(limits).capacity_bytes)
+    for sha256 in versions:
+        cache.remove(sha256)
 
 
 def _copied(fetched: Fetched, limits: CacheLimits, wanted: Sequence[Wanted]) -> dict[str, Path]:

@@ -52,6 +52,7 @@ class Control:
         self.away = False
         self.superseded = False
         self.wants_census = True
+        self.unwanted: tuple[str, ...] = ()
         self.refuse: Callable[[SyncRequest], ClusterError | None] = lambda _request: None
         self.upload_errors: list[ClusterError] = []
         self.current: Callable[[str], bool] = lambda _run_id: True
@@ -88,6 +89,11 @@ class Control:
         self.wants_census = True
         self._changed.set()
 
+    def withdraw(self, *versions: str) -> None:
+        """Say with every answer that these may not lie at the cluster any more."""
+        self.unwanted = versions
+        self._changed.set()
+
     def order(self, *instructions: Instruction) -> None:
         """Put instructions into the outbox and wake who waits for them."""
         self.outbox += instructions
@@ -112,7 +118,9 @@ class Control:
             except TimeoutError:
                 pass
             self._answer_or_not()
-        return SyncReply(instructions=tuple(self.outbox), lease_s=self.lease_s, superseded=self.superseded, census_wanted=wanted)
+        return SyncReply(
+            instructions=tuple(self.outbox), lease_s=self.lease_s, superseded=self.superseded, census_wanted=wanted, unwanted=self.unwanted
+        )
 
     async def upload_log(self, run_id: str, epoch: int, offset: int, text: str) -> bool:  # noqa: ARG002
         await self._upload()

@@ -55,6 +55,16 @@ def test_what_is_declared_of_its_electricity_is_shown(server: FakeServer) -> Non
         assert words in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("cache", "words"),
+    [(None, "-"), ({"capacity_bytes": 64 * 2**30, "used_bytes": 2**20, "copies": 3}, "1.0 MiB of 64.0 GiB in use, 3 copies")],
+)
+def test_how_full_the_caches_are_is_shown(server: FakeServer, cache: dict[str, int] | None, words: str) -> None:
+    server.answers["GET /clusters/sh"] = cluster(cache=cache)
+    (line,) = (line for line in server.run("cluster", "show", "sh").stdout.splitlines() if line.startswith("cache"))
+    assert line.removeprefix("cache").strip() == words
+
+
 def test_in_pull_mode_the_agents_command_is_told(server: FakeServer, tmp_path: Path) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text(
@@ -272,6 +282,19 @@ def test_queues_and_nodes_are_tables(server: FakeServer) -> None:
     assert "no limit" in server.run("queue", "show", "fast").stdout
     assert "tier=gold" in server.run("node", "list", "--cluster", "sh").stdout
     assert server.requests[-1].url.params["cluster"] == "sh"
+
+
+def test_links_are_lines_with_their_basis(server: FakeServer) -> None:
+    measured = {
+        "source": "sh", "cluster": "gz", "mib_s": 20.123, "origin": "measured", "declared_mib_s": 400.0, "transfers": 3, "capped": True,
+        "last_at": "2026-07-01T00:00:00Z",
+    }  # fmt: skip
+    declared = {**measured, "source": "gz", "cluster": "sh", "mib_s": 100.0, "origin": "declared", "transfers": 0, "capped": False}
+    server.answers["GET /links"] = page(measured, {**declared, "last_at": None})
+    lines = server.run("link", "list", "--cluster", "gz").stdout.splitlines()
+    assert [line.split()[:4] for line in lines[2:]] == [["sh", "gz", "20.12", "measured,"], ["gz", "sh", "100", "declared"]]
+    server.answers["GET /links"] = page()
+    assert "there are no two clusters yet" in server.run("link", "list").stdout
 
 
 def test_learned_speeds_are_a_line_for_each_model(server: FakeServer) -> None:

@@ -29,6 +29,7 @@ queue: change create list show
 tenant: create list
 maintenance: create list remove
 reservation: create list show remove
+link: list
 job: plan submit list show wait logs cancel explain result receipt metrics
 speed: list
 target: list set

@@ -14,13 +14,17 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from cluster.health import Health
+from cluster.protocol import Usage
+from cluster.replicas import CacheCounts, CacheState
 from monitoring.capacity import measure
 from monitoring.metrics import Metrics, NetworkState
 from scheduler.cycle import CycleReport
 from scheduler.engine.reasons import Reason
 from scheduler.lifecycle import ENDS, Cause, State
+from scheduler.links import MIB, Sample
 from scheduler.reconcile import Reconciled
 from scheduler.sizes import WHY_WORDS, Resized
+from scheduler.store.records import ClusterRecord
 from tests.records import NOW, machine, member, run
 
 EPYC = {"cpn.dev/cpu-model": "AMD EPYC 7763"}
@@ -41,6 +45,13 @@ FAMILIES = {
     "cpn_cluster_health": ("gauge", {"cluster", "health"}),
     "cpn_cluster_heard_age_seconds": ("gauge", {"cluster"}),
     "cpn_cluster_cordoned": ("gauge", {"cluster"}),
+    "cpn_cache_inputs": ("counter", {"cluster", "outcome"}),
+    "cpn_cache_evicted_copies": ("counter", {"cluster"}),
+    "cpn_cache_evicted_bytes": ("counter", {"cluster"}),
+    "cpn_transferred_bytes": ("counter", {"cluster"}),
+    "cpn_cache_bytes": ("gauge", {"cluster"}),
+    "cpn_cache_capacity_bytes": ("gauge", {"cluster"}),
+    "cpn_link_bytes_per_second": ("gauge", {"source", "cluster"}),
     "cpn_rated_flops": ("gauge", {"cluster", "compute_class", "precision"}),
     "cpn_available_flops": ("gauge", {"cluster", "compute_class", "precision"}),
     "cpn_used_flops": ("gauge", {"cluster", "compute_class", "precision"}),
@@ -56,14 +67,24 @@ BOUNDED = {
     "compute_class": {"general", "intelligent", "super"},
     "precision": {"fp64", "fp32", "tf32", "fp16"},
     "cluster": {"sh", "gz", "new"},
+    "source": {"sh", "gz", "new"},
+    "outcome": {"hit", "miss"},
     "queue": {"default", "fast"},
 }
+
+
+def with_data(cluster: ClusterRecord) -> ClusterRecord:
+    """With a link that was measured, and copies."""
+    samples = tuple(Sample(mib * MIB, 2.0, NOW) for mib in (20, 40, 10))
+    return replace(cluster, links={"gz": samples}, copies=CacheState(capacity_bytes=100, used_bytes=70, copies=2))
 
 
 def state() -> NetworkState:
     """Three members, one of them lost and one never heard; two queues."""
     members = [
-        member("sh"), member("gz", health=Health.LOST, cordon="draining"), replace(member("new", health=Health.SUSPECT), heard_at=None),
+        with_data(member("sh")),
+        member("gz", health=Health.LOST, cordon="draining"),
+        replace(member("new", health=Health.SUSPECT), heard_at=None),
     ]  # fmt: skip
     nodes = [machine("sh", models={"H200": 2, "a cat": 3}, **EPYC), machine("gz", **EPYC)]
     queues = [("default", "queued", 3, NOW - 90.0), ("default", "running", 1, NOW + 5.0), ("fast", "placed", 2, NOW)]
@@ -83,7 +104,9 @@ def busy() -> Metrics:
     )  # fmt: skip
     ended = [("a-1", "succeeded", "finished"), ("b-1", "lost", "cluster_lost"), ("c-1", "succeeded", "finished")]
     resized = [Resized("grown", "idle-room"), Resized("shrunk", "grown-room"), Resized("grown", "idle-room")]
-    metrics.saw_reports(Reconciled(ended=ended, started=[("sh", 0.01, 0.03), ("sh", 1.0, 42.0)], stale=4, resized=resized))
+    counts = CacheCounts(hits=2, misses=1, evicted=3, evicted_bytes=300)
+    used = [("sh", Usage(cache=counts, transferred_bytes=70)), ("gz", Usage()), ("sh", Usage(cache=CacheCounts(hits=1)))]
+    metrics.saw_reports(Reconciled(ended=ended, started=[("sh", 0.01, 0.03), ("sh", 1.0, 42.0)], stale=4, resized=resized, caches=used))
     return metrics
 
 
@@ -137,6 +160,11 @@ def test_what_happened_is_counted() -> None:
         ("cpn_runs_ended_total", {"state": "succeeded", "cause": "finished"}, 2),
         ("cpn_runs_ended_total", {"state": "lost", "cause": "cluster_lost"}, 1),
         ("cpn_observations_stale_total", {}, 4),
+        ("cpn_cache_inputs_total", {"cluster": "sh", "outcome": "hit"}, 3),
+        ("cpn_cache_inputs_total", {"cluster": "sh", "outcome": "miss"}, 1),
+        ("cpn_cache_evicted_copies_total", {"cluster": "sh"}, 3),
+        ("cpn_cache_evicted_bytes_total", {"cluster": "sh"}, 300),
+        ("cpn_transferred_bytes_total", {"cluster": "sh"}, 70),
         ("cpn_resizes_total", {"direction": "grown", "reason": "idle_room"}, 2),
         ("cpn_resizes_total", {"direction": "shrunk", "reason": "grown_room"}, 1),
         ("cpn_start_latency_seconds_count", {}, 2),
@@ -157,6 +185,9 @@ def test_what_is_comes_from_the_store_at_each_scrape() -> None:
         ("cpn_jobs_oldest_age_seconds", {"queue": "default", "state": "queued"}, 100),
         ("cpn_jobs_oldest_age_seconds", {"queue": "default", "state": "running"}, 5),
         ("cpn_cluster_health", {"cluster": "sh", "health": "healthy"}, 1),
+        ("cpn_cache_bytes", {"cluster": "sh"}, 70),
+        ("cpn_cache_capacity_bytes", {"cluster": "sh"}, 100),
+        ("cpn_link_bytes_per_second", {"source": "gz", "cluster": "sh"}, 10 * MIB),
         ("cpn_cluster_health", {"cluster": "sh", "health": "lost"}, 0),
         ("cpn_cluster_health", {"cluster": "gz", "health": "lost"}, 1),
         ("cpn_cluster_health", {"cluster": "new", "health": "suspect"}, 1),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from cluster.model import ClusterSpec
-from scheduler.assess import Assessment, InputData, assess, from_refusal, is_local
+from scheduler.assess import Assessment, InputData, assess, from_refusal, granted_quote, is_local
 from scheduler.engine.reasons import POLICY, Reason
+from scheduler.links import Inbound, Sample
 from tests.records import NOW, cluster_spec, job_spec
 from tests.unit.workloads.samples import licence, product, version
 from workloads.catalogue.policy import Refusal, Rule
@@ -44,6 +46,31 @@ def test_data_that_lies_elsewhere_takes_time_and_costs() -> None:
     assert (there.transfer_bytes, there.transfer_s) == (2**30, 4.0)
     assert there.quote is not None
     assert [str(line.amount) for line in there.quote.lines if line.item == "transfer"] == ["0.50 CNY"]
+
+
+def test_transfers_take_as_long_as_their_links_did() -> None:
+    slow = Inbound(256.0, {"sh-1": (Sample(64 * 2**20, 1.0, NOW),), "us-1": (Sample(2**20, 1.0, NOW),)})
+    found = assess(job_spec(), [flights()], GZ, NOW, slow)
+    assert (found.transfer_s, found.starts_at) == (16.0, NOW + 16.0)
+
+
+def test_what_a_clusters_caches_hold_lies_there() -> None:
+    held = Inbound(256.0, held=frozenset({version().sha256, "f" * 64}))
+    found = assess(job_spec(), [flights()], GZ, NOW, held)
+    assert (found.transfer_bytes, found.transfer_s, found.held) == (0, 0.0, frozenset({version().sha256}))
+    there = judged(GZ, flights()).quote
+    assert found.quote is not None
+    assert there is not None
+    assert "transfer" not in {line.item for line in found.quote.lines}
+    assert there.total.amount - found.quote.total.amount == Decimal("0.50")
+
+
+def test_the_quote_for_fewer_workers_leaves_out_what_is_held_too() -> None:
+    held, elastic = Inbound(256.0, held=frozenset({version().sha256})), job_spec(resources={"workers": {"min": 1, "max": 4}})
+    found = assess(elastic, [flights()], GZ, NOW, held)
+    fewer = granted_quote(elastic, [flights()], GZ, found, 2)
+    assert fewer is not None
+    assert "transfer" not in {line.item for line in fewer.lines}
 
 
 def test_a_job_without_data_takes_no_transfer() -> None:

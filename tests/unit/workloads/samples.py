@@ -14,10 +14,11 @@ def product(name: str = "nycflights/flights", **terms: Any) -> Product:
     return Product.model_validate({"name": name, "owner": "nyc-open-data", "classification": "internal", **terms})
 
 
-def version(name: str = "nycflights/flights", number: int = 1, size_bytes: int = 2**30) -> ProductVersion:
+def version(name: str = "nycflights/flights", number: int = 1, size_bytes: int = 2**30, **terms: Any) -> ProductVersion:
     return ProductVersion.model_validate({
         "product": name, "version": number, "format": "parquet", "size_bytes": size_bytes, "rows": 1, "sha256": "0" * 64,
         "columns": [{"name": "carrier", "type": "VARCHAR"}], "replicas": [{"cluster": "sh-1", "uri": "/data/flights.parquet"}],
+        **terms,
     })  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.workloads.samples import licence, product, spec
 from workloads.catalogue.licence import Licence
-from workloads.catalogue.policy import Refusal, Rule, covers, judge, place_independent
+from workloads.catalogue.policy import Refusal, Rule, covers, judge, licensed_until, may_lie, place_independent
 from workloads.catalogue.product import Product
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC).timestamp()
@@ -125,3 +125,37 @@ def test_an_entry_covers_its_subdivisions_and_nothing_else() -> None:
 def test_what_holds_at_every_cluster(inputs: list[tuple[Product, list[Licence]]], expected: list[str]) -> None:
     found = place_independent(spec(placement={"clusters": ["nowhere"]}), inputs, now=NOW)
     assert [refusal.rule.value for refusal in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("terms", "licences", "expected"),
+    [
+        ({}, [licence()], True),
+        ({}, [licence(tenant="other", purposes=["marketing"])], True),
+        ({}, [], False),
+        ({}, [licence(revoked=True), licence(expires_at=PAST), licence(jurisdictions=["US"]), licence("nycflights/weather")], False),
+        ({}, [licence(expires_at=FUTURE, jurisdictions=["CN"])], True),
+        ({"classification": "public"}, [], True),
+        ({"classification": "public", "jurisdictions": ["US"]}, [licence()], False),
+        ({"jurisdictions": ["CN-BJ"]}, [licence()], False),
+    ],
+)
+def test_a_copy_may_lie_where_somebody_may_use_it(terms: dict[str, Any], licences: list[Licence], expected: bool) -> None:
+    assert may_lie(product(**terms), licences, "CN-SH", NOW) is expected
+
+
+@pytest.mark.parametrize(
+    ("terms", "licences", "expected"),
+    [
+        ({}, [licence(expires_at=FUTURE)], "2026-06-02"),
+        ({}, [licence(expires_at=FUTURE), licence(expires_at="2026-07-01T00:00:00Z")], "2026-07-01"),
+        ({}, [licence(expires_at=FUTURE), licence(expires_at="2026-07-01T00:00:00Z", jurisdictions=["US"])], "2026-06-02"),
+        ({}, [licence(expires_at=FUTURE), licence(expires_at="2026-07-01T00:00:00Z", tenant="other")], "2026-06-02"),
+        ({}, [licence(expires_at=FUTURE), licence()], None),
+        ({"classification": "public"}, [], None),
+        ({}, [licence(revoked=True), licence(purposes=["marketing"])], "2026-06-01"),
+    ],
+)
+def test_the_right_to_bring_data_in_ends_with_a_licence(terms: dict[str, Any], licences: list[Licence], expected: str | None) -> None:
+    end = licensed_until(spec(), product(**terms), licences, "CN-SH", NOW)
+    assert (None if end is None else datetime.fromtimestamp(end, tz=UTC).strftime("%Y-%m-%d")) == expected

@@ -6,6 +6,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,17 @@ from cluster.backends.ray.workspace import (
     claimed_root,
     describe,
     failure_category,
+    folder_state,
     list_outputs,
     node_root,
     read_chunk,
+    remove_copies,
     run_root,
 )
-from cluster.replicas import CacheLimits
+from cluster.replicas import CacheLimits, FolderState
 from tests.ray import ROOT
 from tests.ray_runs import input_file, script, statement
-from workloads.errors import CacheError, DataChangedError, DataUnavailableError, StatementError, StatementInterruptedError
+from workloads.errors import CacheError, DataChangedError, DataError, DataUnavailableError, StatementError, StatementInterruptedError
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +97,29 @@ def test_copies_stay_while_a_run_reads_them_and_the_rest_makes_room(carriers: Pa
     too_small = CacheLimits(capacity_bytes=1)
     with pytest.raises(CacheError, match="CPN_CACHE_GIB"):
         third.fill(as_told(inputs=runs[0]["inputs"], cache=too_small))
+
+
+def test_a_folder_tells_what_it_holds_and_drops_what_may_not_lie_there(carriers: Path) -> None:
+    limits = CacheLimits(capacity_bytes=1000).model_dump()
+    wanted = input_file(carriers, local=False)
+    workspace = Workspace.create("a")
+    workspace.fill(as_told(inputs={"carriers": wanted}, cache=limits))
+    told = FolderState.model_validate(folder_state(limits))
+    assert (told.capacity_bytes, told.used_bytes, told.copies, told.versions) == (1000, wanted.size_bytes, 1, (wanted.sha256,))
+    assert folder_state(limits)["folder"] == told.folder
+    remove_copies(limits, [wanted.sha256])
+    assert folder_state(limits)["copies"] == 1, "a run reads it"
+    workspace.remove()
+    remove_copies(limits, [wanted.sha256, "f" * 64])
+    assert (folder_state(limits)["copies"], folder_state(limits)["used_bytes"]) == (0, 0)
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_nothing_is_read_after_its_licence_has_ended(carriers: Path, local: bool) -> None:
+    ended = input_file(carriers, local=local, until=time.time() - 1)
+    with pytest.raises(DataError, match=r"the licence for nyc/carriers@1 ended before its data was read; ask the product's owner"):
+        Workspace.create("a").fill(as_told(inputs={"carriers": ended}))
+    Workspace.create("b").fill(as_told(inputs={"carriers": input_file(carriers, local=local, until=time.time() + 3600)}))
 
 
 def test_nodes_may_share_a_folder_of_copies(carriers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

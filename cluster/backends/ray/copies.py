@@ -1,0 +1,59 @@
+"""What the nodes of a Ray cluster have of data from elsewhere, asked of the SQL worker that waits on each.
+
+A node that does not answer in time counts as it was when it last did; one that never did makes the whole unknown, for a version
+counts only where every node has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from cluster.backends.ray.session import Session, WorkerGoneError
+from cluster.replicas import CacheLimits, CacheState, FolderState, together
+
+ANSWER_S = 2.0
+AT_ONCE = 64
+
+
+class Copies:
+    """The folders of copies of all nodes. One event loop."""
+
+    def __init__(self, session: Session, limits: CacheLimits) -> None:
+        self._session, self._limits = session, limits.model_dump()
+        self._known: dict[str, FolderState] = {}
+        self._unwanted: tuple[str, ...] = ()
+
+    def refuse(self, versions: Iterable[str]) -> None:
+        """These may not lie here any more; they are removed with each look until they are told no more."""
+        self._unwanted = tuple(sorted(versions))
+
+    def state(self, nodes: Collection[str]) -> CacheState | None:
+        """What these nodes have, by their ids; None while one of them has not been heard."""
+        found = [self._known[node] for node in sorted(nodes) if node in self._known]
+        return together(found) if len(found) == len(nodes) else None
+
+    async def look(self, workers: Iterable[tuple[str, Any]]) -> None:
+        """Ask the worker (node id, actor) of each node."""
+        asked, turns = list(workers), asyncio.Semaphore(AT_ONCE)
+
+        async def ask(node: str, actor: Any) -> None:
+            async with turns:
+                answer = await _answer(self._session.ask(actor, "copies", self._limits, list(self._unwanted)))
+            if answer is not None:
+                self._known[node] = FolderState.model_validate(answer)
+
+        await asyncio.gather(*(ask(node, actor) for node, actor in asked))
+
+
+async def _answer(question: Any) -> dict[str, Any] | None:
+    """None where the worker is gone, does not answer in time, cannot read its folder, or is of an agent before this question was."""
+    import ray
+
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            found: dict[str, Any] = await question
+            return found
+    except (TimeoutError, WorkerGoneError, AttributeError, ray.exceptions.RayTaskError):
+        return None

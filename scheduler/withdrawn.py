@@ -1,0 +1,25 @@
+"""Withdrawn: what a member's caches hold and may not lie there any more.
+
+A copy stays while somebody has a right to use its product there: the last licence that covers the place has neither ended nor been
+revoked, and the product's own terms allow the place. Data that several products have in common stays while one of them does. What
+the catalogue does not know is left alone: another network may keep its copies in the same folder.
+"""
+
+from __future__ import annotations
+
+from scheduler.store import catalogue
+from scheduler.store.records import ClusterRecord
+from scheduler.store.session import Connection
+from workloads.catalogue.policy import may_lie
+
+
+def withdrawn(conn: Connection, cluster: ClusterRecord, now: float) -> tuple[str, ...]:
+    """The checksums of these versions, sorted."""
+    if cluster.copies is None or not cluster.copies.versions:
+        return ()
+    versions = catalogue.versions_with(conn, cluster.copies.versions)
+    products = catalogue.products_named(conn, {version.product for version in versions})
+    place = cluster.spec.jurisdiction
+    allowed = {name: may_lie(product, catalogue.licences_for(conn, name), place, now) for name, product in products.items()}
+    known = {version.sha256 for version in versions}
+    return tuple(sorted(known - {version.sha256 for version in versions if allowed[version.product]}))

@@ -1,0 +1,97 @@
+"""Data from elsewhere through the HTTP API and the command line: brought in once, measured, counted as there, and withdrawn."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.replicas import Pretended
+from tests.acceptance.test_catalogue import grant, publish, reads
+from tests.network import Network, until
+
+MIB = 1024**2
+AT_GZ = {"clusters": ["gz"]}
+
+
+@pytest.fixture
+def market(patient_network: Network, tmp_path: Path) -> Network:
+    """Flights of more than 1 MiB at sh, and gz with room for copies; data comes there at 20 MiB/s, and 400 were declared."""
+    network = patient_network
+    network.add_cluster("sh")
+    network.add_cluster("gz", jurisdiction="CN-GZ", copies=Pretended(64 * MIB, mib_s=20.0), inbound_bandwidth_mib_s=400.0)
+    path = tmp_path / "flights.parquet"
+    noise = b"".join(hashlib.sha256(str(number).encode()).digest() for number in range(40_000))
+    pq.write_table(pa.table({"carrier": [noise.hex()]}), path, compression="none")
+    publish(network, path.as_uri())
+    return network
+
+
+def plan_at_gz(network: Network) -> Any:
+    verdicts = network.ok(network.operator.post("/jobs:plan", json=reads(placement=AT_GZ)))["verdicts"]
+    return next(verdict for verdict in verdicts if verdict["cluster"] == "gz")
+
+
+def items(verdict: Any) -> set[str]:
+    return {line["item"] for line in verdict["quote"]["lines"]}
+
+
+def link(network: Network) -> Any:
+    (found,) = network.ok(network.operator.get("/links", params={"cluster": "gz"}))["items"]
+    return found
+
+
+def test_what_was_brought_in_once_counts_as_there_and_its_link_as_measured(market: Network) -> None:
+    grant(market)
+    before = plan_at_gz(market)
+    size = before["transfer_bytes"]
+    assert size > 2 * MIB
+    assert before["transfer_s"] == pytest.approx(size / MIB / 400)
+    assert "transfer" in items(before)
+    assert (link(market)["origin"], link(market)["mib_s"], link(market)["last_at"]) == ("declared", 400.0, None)
+
+    done = market.wait(market.submit(reads(placement=AT_GZ))["id"])
+    assert done["state"] == "succeeded"
+    found = link(market)
+    assert (found["source"], found["origin"], found["transfers"], found["capped"]) == ("sh", "measured", 1, False)
+    assert (found["mib_s"], found["declared_mib_s"]) == (pytest.approx(20.0), 400.0)
+    until(lambda: (market.cluster("gz")["cache"] or {}).get("copies") == 1, "the copy is told")
+    assert market.cluster("gz")["cache"] == {"capacity_bytes": 64 * MIB, "used_bytes": size, "copies": 1}
+    after = plan_at_gz(market)
+    assert (after["transfer_bytes"], after["transfer_s"]) == (0, 0.0)
+    assert "transfer" not in items(after)
+    text = market.operator.get(f"{market.url}/metrics").text
+    counted = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert float(counted['cpn_transferred_bytes_total{cluster="gz"}']) == size
+    assert float(counted['cpn_cache_inputs_total{cluster="gz",outcome="miss"}']) == 1
+
+
+def test_copies_go_when_the_last_licence_at_their_place_ends(market: Network) -> None:
+    licence = grant(market)
+    market.wait(market.submit(reads(placement=AT_GZ))["id"])
+    until(lambda: (market.cluster("gz")["cache"] or {}).get("copies") == 1, "the copy is told")
+    market.ok(market.operator.delete(f"/products/nyc/flights/licences/{licence['id']}"))
+    until(lambda: market.cluster("gz")["cache"]["copies"] == 0, "the copy is removed")
+    assert market.cluster("gz")["cache"]["used_bytes"] == 0
+
+
+def test_an_input_larger_than_the_cache_ends_a_run_with_its_own_cause(market: Network) -> None:
+    grant(market)
+    small = market.clusters["gz"].copies
+    assert small is not None
+    small._capacity_bytes = MIB
+    failed = market.wait(market.submit(reads(placement=AT_GZ, retry={"attempts": 1}))["id"])
+    assert (failed["state"], failed["cause"]) == ("failed", "cache")
+    assert "there is no room" in failed["message"]
+
+
+def test_links_are_asked_for_by_a_cluster_that_there_is(market: Network) -> None:
+    answer = market.operator.get("/links", params={"cluster": "mars"})
+    assert (answer.status_code, answer.json()["detail"]) == (404, "there is no cluster 'mars'")
+    first = market.ok(market.operator.get("/links", params={"limit": 1}))
+    rest = market.ok(market.operator.get("/links", params={"cursor": first["next_cursor"]}))
+    assert [(item["source"], item["cluster"]) for item in first["items"] + rest["items"]] == [("sh", "gz"), ("gz", "sh")]
