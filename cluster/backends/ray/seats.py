@@ -163,7 +163,7 @@ class Supervisors:
     """All supervisors of a cluster. One that does not live, or does not answer, within `limit_s` is given up."""
 
     def __init__(
-        self, session: Session, pool: WarmPool, limit_s: float, spawn: Callable[[Awaitable[None]], None], *, stray_s: float = STRAY_S
+        self, session: Session, pool: WarmPool, limit_s: float, spawn: Callable[[Awaitable[None]], object], *, stray_s: float = STRAY_S
     ) -> None:
         self._session, self._pool, self._limit_s, self._spawn, self._stray_s = session, pool, limit_s, spawn, stray_s
         self._seats: dict[str, WarmSeat] = {}
