@@ -223,11 +223,7 @@ class Search:
         places = [place for place in self.together(row, usable) if home[place[0]] == home[nodes[0]]]
         for run in sorted(cover.runs, key=self._rank_and_cost, reverse=True):
             rest = [other for other in runs if other != run]
-            for other in rest:
-                self.holdings.release(other)
-            there = next((place for place in places if self.suffices(row, place, rest)), None)
-            for other in rest:
-                self.holdings.release(other, -1)
+            there = next((place for place in places if self._suffice(row, place, rest)), None)
             if there is not None:
                 runs, nodes = rest, there
         found = Cover(self._key(runs, nodes), tuple(runs), tuple(rights[run] for run in runs), nodes)
@@ -310,13 +306,20 @@ class Search:
         np.add.at(self._awaited, seats, jobs.request[row])
 
     def is_left(self, row: int, nodes: Ints, runs: Sequence[int]) -> bool:
-        """Whether all workers fit on these nodes once these runs have ended, beside what those before wait for."""
+        """Whether what `suffices` asks holds beside what those before wait for, for runs that count for their queues still."""
         if not self._awaited[nodes].any():
             return True
-        room = self._room
-        self._room = room - self._awaited
-        fits = self.suffices(row, nodes, runs)
+        room, self._room = self._room, self._room - self._awaited
+        fits = self._suffice(row, nodes, runs)
         self._room = room
+        return fits
+
+    def _suffice(self, row: int, nodes: Ints, runs: Sequence[int]) -> bool:
+        for run in runs:
+            self.holdings.release(run)
+        fits = self.suffices(row, nodes, runs)
+        for run in runs:
+            self.holdings.release(run, -1)
         return fits
 
     def suffices(self, row: int, nodes: Ints, runs: Sequence[int]) -> bool:
