@@ -7,6 +7,7 @@ ClusterError                 anything between an agent and its cluster or the co
     ├── AuthenticationError  the token was refused
     ├── RunRejectedError     the cluster can never start this run as asked
     ├── ReportRefusedError   the control plane can never accept this report as it is
+    ├── StorageFullError     the control plane's disk has no room for this file
     ├── ClusterReplacedError another cluster answers at the address than the one that this process drives
     └── AgentSupersededError another agent process speaks for this cluster
 """
@@ -38,6 +39,10 @@ class RunRejectedError(PermanentError):
 
 class ReportRefusedError(PermanentError):
     """The control plane can never accept this report, log or file as it is: malformed or too large."""
+
+
+class StorageFullError(PermanentError):
+    """The control plane's disk has no room for this file; somebody must free some."""
 
 
 class ClusterReplacedError(PermanentError):

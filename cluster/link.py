@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import ValidationError
 
-from cluster.errors import AuthenticationError, PermanentError, ReportRefusedError, TransientError, UnreachableError
+from cluster.errors import AuthenticationError, PermanentError, ReportRefusedError, StorageFullError, TransientError, UnreachableError
 from cluster.protocol import SyncReply, SyncRequest
 
 CHUNK = 1024**2
@@ -29,7 +29,8 @@ class ControlLink(Protocol):
     """What an agent asks of the control plane.
 
     All calls raise UnreachableError or TransientError when trying again may help, AuthenticationError when the
-    token is refused, ReportRefusedError when what was sent can never be accepted, else PermanentError.
+    token is refused, ReportRefusedError when what was sent can never be accepted, StorageFullError when there is no room
+    for it, else PermanentError.
     """
 
     async def sync(self, request: SyncRequest) -> SyncReply:
@@ -82,6 +83,11 @@ class HttpLink:
         content = beginning if len(beginning) == size else _chunks(path)
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         place = f"/runs/{quote(run_id, safe='')}/files/{quote(name)}"
+        if size > CHUNK:
+            # What would be refused at its end is not sent first.
+            query = {"epoch": epoch, "size_bytes": size, "name": name}
+            if not _current(await self._call("GET", f"/runs/{quote(run_id, safe='')}/room", params=query)):
+                return False
         timeout = httpx.Timeout(UPLOAD_S, connect=5.0)
         return _current(await self._call("PUT", place, params={"epoch": epoch}, content=content, headers=headers, timeout=timeout))
 
@@ -124,6 +130,8 @@ def _check(response: httpx.Response) -> None:
         raise AuthenticationError(f"{text}; make a token for this agent with `cpn token create --role agent`")
     if status in (502, 503, 504):
         raise UnreachableError(text)
+    if status == 507:
+        raise StorageFullError(text)
     if status in (408, 429) or status >= 500:
         raise TransientError(text)
     if status in (400, 413, 422):

@@ -16,6 +16,7 @@ from heapq import heappop, heappush
 from typing import Literal
 
 from cluster.errors import PermanentError, RunRejectedError, TransientError
+from cluster.full_disk import is_full
 from cluster.protocol import Category, ClusterBackend, GangSize, Instruction, RunFinished, RunRequest, RunResized
 from cluster.shipping import Shipping, Spawn, TrackedRun
 from cluster.timing import Backoff, Clock
@@ -165,7 +166,8 @@ class Orders:
             self._report_failure(run.run_id, "infrastructure", str(error))
         except Exception as error:
             log.exception("the backend broke on the start of %s", run.run_id)
-            self._report_failure(run.run_id, "infrastructure", f"{type(error).__name__}: {error}")
+            category: Category = "storage" if is_full(error) else "infrastructure"
+            self._report_failure(run.run_id, category, f"{type(error).__name__}: {error}")
 
     async def _stop(self, instruction: Instruction) -> None:
         tracked = self._runs.get(instruction.run_id)

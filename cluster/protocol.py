@@ -19,6 +19,7 @@ from workloads.catalogue.product import Format
 
 Category = Literal[
     "exit", "max_runtime", "cancelled", "preempted", "start_failed", "data", "data_changed", "cache", "statement", "lost", "infrastructure",
+    "result", "storage",
 ]  # fmt: skip
 
 

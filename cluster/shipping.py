@@ -18,15 +18,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cluster.errors import AuthenticationError, PermanentError, TransientError
+from cluster.errors import AuthenticationError, PermanentError, ReportRefusedError, StorageFullError, TransientError
 from cluster.link import ControlLink
-from cluster.protocol import Observation, ResultFile, RunEvent, RunFinished, RunLog, RunProgress, RunStarting
+from cluster.protocol import Category, Observation, ResultFile, RunEvent, RunFinished, RunLog, RunProgress, RunStarting
 from cluster.timing import Backoff
 
 log = logging.getLogger("cpn.agent")
 MAX_LOG_PIECE = 1024**2
 PARALLEL_FILES = 4
 STARTING_RESTS_S = 0.02
+NO_ROOM_PATIENCE_S = 60.0
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
@@ -135,7 +136,7 @@ class Shipping:
             except AuthenticationError:
                 raise
             except PermanentError as error:
-                return _without_result(event, arrived, "data", f"the result file {file.name} was refused: {error}")
+                return _without_result(event, arrived, _category(error), f"the result file {file.name} was refused: {error}")
             except OSError as error:
                 return _without_result(event, arrived, "infrastructure", f"the result file {file.name} cannot be read: {error}")
             run.stale = not accepted
@@ -153,12 +154,26 @@ def reduced(observation: Observation, reason: str) -> Observation | None:
     return Observation(epoch=observation.epoch, event=plain)
 
 
+def _category(error: PermanentError) -> Category:
+    if isinstance(error, StorageFullError):
+        return "storage"
+    return "result" if isinstance(error, ReportRefusedError) else "data"
+
+
 async def _insist(call: Callable[[], Coroutine[Any, Any, bool]]) -> bool:
-    """Try until the control plane answers. Raises AuthenticationError (ends the agent), other PermanentErrors, OSError."""
-    backoff = Backoff()
+    """Try until the control plane answers, and for NO_ROOM_PATIENCE_S while it has no room, for the work is done already.
+
+    Raises AuthenticationError (ends the agent), other PermanentErrors, OSError.
+    """
+    backoff, clock = Backoff(), asyncio.get_running_loop().time
+    patient_until = clock() + NO_ROOM_PATIENCE_S
     while True:
         try:
             return await call()
+        except StorageFullError:
+            if clock() >= patient_until:
+                raise
+            await backoff.pause()
         except TransientError as error:
             log.debug("upload failed, trying again: %s", error)
             await backoff.pause()
@@ -201,7 +216,7 @@ def _cut(offset: int, text: str) -> Sequence[tuple[int, str]]:
     return pieces
 
 
-def _without_result(event: RunFinished, arrived: list[ResultFile], category: str, message: str) -> RunFinished:
+def _without_result(event: RunFinished, arrived: list[ResultFile], category: Category, message: str) -> RunFinished:
     """The end of a run whose result did not arrive whole: a success becomes a failure, another end keeps its cause."""
     update: dict[str, object] = {"files": tuple(arrived), "message": "; ".join(filter(None, (event.message, message)))}
     if event.outcome == "succeeded":

@@ -265,10 +265,10 @@ class Client:
                 return Page[ProgressView](items=items, next_cursor=str(after) if items else None)
             after = int(page.next_cursor)
 
-    def logs(self, job_id: str, *, follow: bool = False, offset: int = 0) -> Iterator[bytes]:
-        """The log of the current run from a byte offset, in pieces as they come; with `follow` until the job has ended."""
+    def logs(self, job_id: str, *, follow: bool = False, offset: int = 0, worker: int | None = None) -> Iterator[bytes]:
+        """The log of the current run, or of one worker of it, from a byte offset, as it comes; with `follow` until the job has ended."""
         timeout = httpx.Timeout(None if follow else self._answer_s, connect=self._connect_s)
-        params = {"follow": "true" if follow else "false", "offset": offset}
+        params = {"follow": "true" if follow else "false", "offset": offset} | ({} if worker is None else {"worker": worker})
         yield from self._stream(f"/jobs/{_part(job_id)}/logs", params, timeout)
 
     def result(self, job_id: str) -> ResultView:

@@ -1,84 +1,81 @@
 """Logs and results of runs, as files in the data directory.
 
-Agents bring both while the run is current. A log is written at its byte offset, so the same piece may come
-twice. A result file appears under its name only when it has arrived whole.
+Agents bring both while the run is current. A log is written at its byte offset, so the same piece may come twice
+(`run_logs`). A result file appears under its name only when it has arrived whole: until then it is in `incoming/`, which
+is emptied when a server begins.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from cluster.full_disk import is_full
 from cluster.protocol import ResultFile
+from controlplane.run_logs import RunLogs
 
 RUN_ID = re.compile(r"^[a-z0-9-]{1,48}$")
 NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_. -]*(/[A-Za-z0-9_][A-Za-z0-9_. -]*)*$")
-DROPPED = "\n[cpn: the log is over its limit; what follows is dropped]\n"
 
 
 class TooLargeError(Exception):
     """A result is over the limit."""
 
 
+class NoRoomError(Exception):
+    """The disk of the data directory is full."""
+
+
 class RunFiles:
-    """`logs/<run>.log` and `results/<run>/…` under the data directory."""
+    """`results/<run>/…` under the data directory, and `logs` beside them. `max_result_bytes` is for all files of a run together."""
 
     def __init__(self, data_dir: Path, *, max_log_bytes: int, max_result_bytes: int) -> None:
-        self._logs, self._results = data_dir / "logs", data_dir / "results"
-        self._max_log, self._max_result = max_log_bytes, max_result_bytes
-        for folder in (self._logs, self._results):
+        self.logs = RunLogs(data_dir / "logs", max_log_bytes)
+        self._results, self._incoming, self._max_result = data_dir / "results", data_dir / "incoming", max_result_bytes
+        self._numbers = itertools.count()
+        shutil.rmtree(self._incoming, ignore_errors=True)
+        for folder in (self._results, self._incoming):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def log_path(self, run_id: str) -> Path:
-        """Where a run's log is. Raises ValueError for what is no run id."""
-        return self._logs / f"{_checked(RUN_ID, run_id)}.log"
-
     def append_log(self, run_id: str, offset: int, data: bytes) -> None:
-        """Write a piece of a log at its offset, up to the limit."""
-        if offset >= self._max_log:
-            return
-        whole = data if offset + len(data) <= self._max_log else data[: self._max_log - offset] + DROPPED.encode()
-        handle = os.open(self.log_path(run_id), os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            os.pwrite(handle, whole, offset)
-        finally:
-            os.close(handle)
-
-    def read_log(self, run_id: str, offset: int, limit: int = 256 * 1024) -> bytes:
-        """Bytes of a log from an offset; empty when there are none (yet)."""
-        try:
-            with self.log_path(run_id).open("rb") as handle:
-                handle.seek(offset)
-                return handle.read(limit)
-        except FileNotFoundError:
-            return b""
+        """Write a piece of a log at its offset. Raises ValueError for what is no run id."""
+        self.logs.append(_checked(RUN_ID, run_id), offset, data)
 
     def result_path(self, run_id: str, name: str) -> Path:
         """Where a result file is. Raises ValueError for a name that is not plain."""
         return self._results / _checked(RUN_ID, run_id) / _checked(NAME, name)
 
+    def check_room(self, run_id: str, name: str, size: int) -> None:
+        """Whether a result file of `size` bytes would be taken. Raises TooLargeError, NoRoomError, ValueError."""
+        self._within_limit(name, size + self._brought(run_id, self.result_path(run_id, name)))
+        if size > shutil.disk_usage(self._incoming).free:
+            raise _no_room(name)
+
     async def receive(self, run_id: str, name: str, chunks: AsyncIterator[bytes]) -> None:
-        """Store a result file; it appears when it is whole. Raises TooLargeError."""
+        """Store a result file; it appears when it is whole, and nothing of it stays else. Raises TooLargeError, NoRoomError."""
         path = self.result_path(run_id, name)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = path.with_name(path.name + ".part")
-        size = 0
+        size = await asyncio.to_thread(self._brought, run_id, path)
+        # Numbered, because an agent that heard no answer may send the file again while the first one still arrives.
+        part = self._incoming / f"{run_id}-{next(self._numbers)}"
         try:
-            with part.open("wb") as handle:
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if size > self._max_result:
-                        raise TooLargeError(f"the result file {name} is over the limit of {self._max_result} bytes")
-                    handle.write(chunk)
-                handle.flush()
-                # The flush of a large file takes seconds, in which the event loop serves others.
-                await asyncio.to_thread(os.fsync, handle.fileno())
-            part.replace(path)
+            with _room_for(name):
+                with part.open("wb") as handle:
+                    async for chunk in chunks:
+                        size += len(chunk)
+                        self._within_limit(name, size)
+                        handle.write(chunk)
+                    handle.flush()
+                    # The flush of a large file takes seconds, in which the event loop serves others.
+                    await asyncio.to_thread(os.fsync, handle.fileno())
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                part.replace(path)
         finally:
             part.unlink(missing_ok=True)
 
@@ -93,6 +90,33 @@ class RunFiles:
     def drop_results(self, run_id: str) -> None:
         """Remove what a run brought that did not succeed."""
         shutil.rmtree(self._results / _checked(RUN_ID, run_id), ignore_errors=True)
+
+    def _brought(self, run_id: str, besides: Path) -> int:
+        """Bytes of the files that a run has brought, without the one that comes again now."""
+        folder = self._results / run_id
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path != besides)
+
+    def _within_limit(self, name: str, size: int) -> None:
+        if size > self._max_result:
+            raise TooLargeError(
+                f"with {name} the result is over the limit of {self._max_result} bytes; write less to it, put it where its "
+                "readers can fetch it, or have the operator raise CPN_MAX_RESULT_BYTES"
+            )
+
+
+@contextmanager
+def _room_for(name: str) -> Iterator[None]:
+    """What the disk raises when it is full, as NoRoomError."""
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise _no_room(name) from error
+
+
+def _no_room(name: str) -> NoRoomError:
+    return NoRoomError(f"the server's disk has no room for the result file {name}; its operator must free some in the data directory")
 
 
 def _checked(pattern: re.Pattern[str], text: str) -> str:

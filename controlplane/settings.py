@@ -13,6 +13,7 @@ DEFAULT_PORT = 8642
 # Conservative backfilling promises a start to so many blocked jobs; those behind them are reached when their turn is nearer.
 LEAST = {
     "capture": 0, "max_capture_bytes": 1, "preemption_per_cycle": 0, "preemption_restarts": 0, "max_batch": 1, "max_batch_bytes": 1,
+    "max_log_bytes": 4096, "max_result_bytes": 1,
 }  # fmt: skip
 BACKFILL, MOST_HEADS = ("none", "easy", "conservative"), 200
 # What CPN_SCORES may name, as in `scheduler.engine.snapshot.Weights`, and the most that one may count.

@@ -44,6 +44,8 @@ class Cause(StrEnum):
     CACHE = "cache"
     START_FAILED = "start_failed"
     INFRASTRUCTURE = "infrastructure"
+    RESULT = "result"
+    STORAGE = "storage"
     CLUSTER_LOST = "cluster_lost"
     RUN_LOST = "run_lost"
     PREEMPTED = "preempted"
@@ -62,7 +64,7 @@ HOLDS_CAPACITY = frozenset({State.PLACED, State.STARTING, State.RUNNING})
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 
 _S, _C = State, Cause
-BROKE = frozenset({_C.START_FAILED, _C.INFRASTRUCTURE, _C.DATA, _C.DATA_CHANGED, _C.CACHE})
+BROKE = frozenset({_C.START_FAILED, _C.INFRASTRUCTURE, _C.DATA, _C.DATA_CHANGED, _C.CACHE, _C.STORAGE})
 _GONE = frozenset({_C.CLUSTER_LOST, _C.RUN_LOST})
 
 MOVES: dict[tuple[State, State], frozenset[Cause]] = {
@@ -85,7 +87,7 @@ MOVES: dict[tuple[State, State], frozenset[Cause]] = {
     # It runs on with other workers: they were ordered, or are there.
     (_S.RUNNING, _S.RUNNING): frozenset({_C.RESIZING, _C.RESIZED}),
     (_S.RUNNING, _S.SUCCEEDED): frozenset({_C.FINISHED}),
-    (_S.RUNNING, _S.FAILED): BROKE | {_C.EXIT, _C.STATEMENT, _C.MAX_RUNTIME},
+    (_S.RUNNING, _S.FAILED): BROKE | {_C.EXIT, _C.STATEMENT, _C.MAX_RUNTIME, _C.RESULT},
     (_S.RUNNING, _S.CANCELLED): frozenset({_C.CANCELLED_BY_USER}),
     (_S.RUNNING, _S.PREEMPTED): frozenset({_C.PREEMPTED, _C.DRAINED}),
     (_S.RUNNING, _S.LOST): _GONE,

@@ -29,7 +29,7 @@ from scheduler.store.session import Transaction
 
 CAUSES: dict[str, Cause] = {
     "exit": Cause.EXIT, "max_runtime": Cause.MAX_RUNTIME, "start_failed": Cause.START_FAILED, "data": Cause.DATA,
-    "data_changed": Cause.DATA_CHANGED, "cache": Cause.CACHE,
+    "data_changed": Cause.DATA_CHANGED, "cache": Cause.CACHE, "result": Cause.RESULT, "storage": Cause.STORAGE,
     "statement": Cause.STATEMENT, "infrastructure": Cause.INFRASTRUCTURE, "lost": Cause.RUN_LOST,
     "cancelled": Cause.CANCELLED_BY_USER, "preempted": Cause.PREEMPTED,
 }  # fmt: skip
@@ -205,7 +205,7 @@ def _to_running(books: _Books, job: JobRecord, run: RunRecord) -> tuple[JobRecor
 def _finish(books: _Books, job: JobRecord, run: RunRecord, event: RunFinished) -> None:
     finish = State(event.outcome)
     cause = CAUSES[event.category] if event.category else USUAL[finish]
-    if finish is State.SUCCEEDED or cause in (Cause.EXIT, Cause.STATEMENT, Cause.MAX_RUNTIME):
+    if finish is State.SUCCEEDED or cause in (Cause.EXIT, Cause.STATEMENT, Cause.MAX_RUNTIME, Cause.RESULT):
         # The report of the start may have been overtaken; the work did begin.
         job, run = _to_running(books, job, run)
     elif run.state == State.PLACED and cause not in BROKE:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
-from typing import Annotated
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from cluster.protocol import Observation, RunFinished, SyncReply, SyncRequest
 from controlplane.api.auth import AgentOf, Plane
-from controlplane.files import TooLargeError
+from controlplane.files import NoRoomError, TooLargeError
 from controlplane.tokens import Principal
 from controlplane.wiring import ControlPlane
 from scheduler.bells import agent_bell, job_bell
@@ -23,6 +23,7 @@ from scheduler.store.records import ACTIVE
 router = APIRouter(prefix="/agents/{cluster}", tags=["agents"])
 LOOK_AGAIN_S = 5.0
 MAX_LOG_PIECE = 4 * 1024**2
+NOT_TAKEN: dict[int | str, dict[str, Any]] = {413: {"description": "Too large"}, 507: {"description": "The disk is full"}}
 BYTES = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
 
 
@@ -125,18 +126,39 @@ async def append_log(
     return Response(status_code=204)
 
 
-@router.put("/runs/{run_id}/files/{name:path}", status_code=204, openapi_extra=BYTES)
+@router.put("/runs/{run_id}/files/{name:path}", status_code=204, openapi_extra=BYTES, responses=NOT_TAKEN)
 async def put_file(cluster: str, run_id: str, name: str, request: Request, principal: AgentOf, plane: Plane, epoch: int) -> Response:
     """A file of a run's result; it counts when the run's success is reported."""
     _own_cluster(principal, cluster)
     await run_in_threadpool(_job_of_current, plane, cluster, run_id, epoch)
-    try:
+    with _refusals():
         await plane.files.receive(run_id, name, _chunks(request))
+    return Response(status_code=204)
+
+
+@router.get("/runs/{run_id}/room", status_code=204, responses=NOT_TAKEN)
+async def result_room(
+    cluster: str, run_id: str, principal: AgentOf, plane: Plane, epoch: int, name: str, size_bytes: Annotated[int, Query(ge=0)]
+) -> Response:
+    """Whether a file of this size would be taken now as one of the run's result, so that one that is too large is not sent."""
+    _own_cluster(principal, cluster)
+    await run_in_threadpool(_job_of_current, plane, cluster, run_id, epoch)
+    with _refusals():
+        await run_in_threadpool(plane.files.check_room, run_id, name, size_bytes)
+    return Response(status_code=204)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Why a file is not taken, as problems."""
+    try:
+        yield
     except ValueError as error:
         raise HTTPException(422, str(error)) from error
     except TooLargeError as error:
         raise HTTPException(413, str(error)) from error
-    return Response(status_code=204)
+    except NoRoomError as error:
+        raise HTTPException(507, str(error)) from error
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:

@@ -10,7 +10,22 @@ from fastapi.routing import APIRoute
 from prometheus_client.exposition import choose_encoder
 from starlette.concurrency import run_in_threadpool
 
-from controlplane.api import access, agents, batches, captures, clusters, jobs, joining, links, problems, products, queues, speeds, windows
+from controlplane.api import (
+    access,
+    agents,
+    batches,
+    captures,
+    clusters,
+    job_logs,
+    jobs,
+    joining,
+    links,
+    problems,
+    products,
+    queues,
+    speeds,
+    windows,
+)
 from controlplane.api.auth import deny_undeclared
 from controlplane.api.describe import PROBLEMS, describe
 from controlplane.wiring import ControlPlane
@@ -19,7 +34,7 @@ from scheduler.store.session import ping
 VERSION = "0.1.0"
 PREFIX = "/v1"
 # Routes are tried in this order; what is called for every job comes first.
-PARTS = (jobs, batches, agents, joining, clusters, products, queues, access, captures, windows, speeds, links)
+PARTS = (jobs, job_logs, batches, agents, joining, clusters, products, queues, access, captures, windows, speeds, links)
 
 
 def create_app(plane: ControlPlane | None) -> FastAPI:

@@ -51,8 +51,13 @@ _WORDS = {
     409: ("Conflict", "The present state forbids it"), 413: ("TooLarge", "More than one request may carry"),
     415: ("NotJson", "The body is not JSON"), 422: ("Invalid", "Fields are wrong"),
     500: ("Failed", "The server failed"), 503: ("Unavailable", "The store does not answer"),
+    410: ("Gone", "It is not kept any more"), 507: ("NoRoom", "The server's disk is full"),
 }  # fmt: skip
-PROBLEMS: dict[int | str, dict[str, Any]] = {status: {"description": words} for status, (_, words) in _WORDS.items() if status != 413}
+# Those that an operation names where it answers so.
+_SPECIAL = frozenset({410, 413, 507})
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": words} for status, (_, words) in _WORDS.items() if status not in _SPECIAL
+}  # fmt: skip
 
 
 def describe(app: FastAPI, routes: Iterable[tuple[str, APIRoute]]) -> dict[str, Any]:

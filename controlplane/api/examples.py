@@ -250,6 +250,7 @@ PROBLEM_EXAMPLES: dict[int, dict[str, Any]] = {
     403: _problem(403, "refused", "Policy forbids this", _PURPOSE, ("", "licence_purpose", _PURPOSE)),
     404: _problem(404, "not-found", "There is no such thing", "there is no job 'job-7k2mznq4wv3x'"),
     409: _problem(409, "conflict", "The present state forbids this", "cluster 'guizhou-guian' still has 2 runs; drain it first"),
+    410: _problem(410, "gone", "It is not kept any more", "the result of job-7k2mznq4wv3x was removed on 2026-11-30 at 08:00:00 UTC"),
     413: _problem(413, "too-large", "Too large", "the body is larger than the 16,777,216 bytes that a batch may have here"),
     415: _problem(415, "media-type", "The body is not JSON", "send JSON with the header Content-Type: application/json"),
     422: _problem(
@@ -257,4 +258,5 @@ PROBLEM_EXAMPLES: dict[int, dict[str, Any]] = {
     ),
     500: _problem(500, "internal", "The server failed", "the server's log has the details"),
     503: _problem(503, "unavailable", "The store does not answer", "the database does not answer; try again"),
+    507: _problem(507, "no-room", "The disk is full", "the server's disk has no room for the result file rows.parquet"),
 }

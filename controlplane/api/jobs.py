@@ -6,11 +6,10 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException, Query, Response
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from controlplane.api import views
@@ -40,7 +39,6 @@ router = APIRouter(tags=["jobs"])
 Wait = Annotated[float, Query(ge=0, le=60, description="seconds to wait for news")]
 KEY = re.compile(r"^[\x21-\x7e]{1,200}$")
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
-TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 FILE: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
 REPEATED: dict[int | str, dict[str, Any]] = {200: {"model": JobView, "description": "The first job under this Idempotency-Key"}}
 
@@ -234,34 +232,6 @@ async def job_metrics(
             await _until(rung, left)
     items = [ProgressView(step=step, metrics=metrics, at=views.moment(at)) for _, step, metrics, at in found]
     return Page(items=items, next_cursor=str(found[-1][0]) if found else None)
-
-
-@router.get("/jobs/{job_id}/logs", response_class=StreamingResponse, responses=TEXT)
-async def job_logs(
-    job_id: str, principal: Buyer, plane: Plane, follow: bool = False, offset: Annotated[int, Query(ge=0)] = 0
-) -> StreamingResponse:
-    """The log of the current run from a byte offset; with `follow`, on through further attempts until the job has ended."""
-    await run_in_threadpool(load, plane, principal, job_id)
-    return StreamingResponse(_log_stream(plane, principal, job_id, follow, offset), media_type="text/plain; charset=utf-8")
-
-
-async def _log_stream(plane: ControlPlane, principal: Principal, job_id: str, follow: bool, offset: int) -> AsyncIterator[bytes]:
-    run_id: str | None = None
-    with plane.bells.listen_async(job_bell(job_id)) as rung:
-        while True:
-            rung.clear()
-            job, _ = await run_in_threadpool(load, plane, principal, job_id)
-            if job.run_id != run_id:
-                if run_id is not None:
-                    offset = 0
-                    yield f"--- attempt {job.attempts} ---\n".encode()
-                run_id = job.run_id
-            while run_id and (piece := await run_in_threadpool(plane.files.read_log, run_id, offset)):
-                offset += len(piece)
-                yield piece
-            if not follow or State(job.state) in FINAL or plane.stopping.is_set():
-                return
-            await _until(rung, 5.0)
 
 
 def _delivered(plane: ControlPlane, principal: Principal, job_id: str) -> tuple[JobRecord, RunRecord]:

@@ -21,11 +21,13 @@ TITLES = {
     "invalid": "The request is not acceptable", "refused": "Policy forbids this", "unauthenticated": "A valid token is needed",
     "forbidden": "Your role does not allow this", "not-found": "There is no such thing", "conflict": "The present state forbids this",
     "unavailable": "The store does not answer", "internal": "The server failed", "too-large": "Too large",
+    "gone": "It is not kept any more",
+    "no-room": "The disk is full",
     "media-type": "The body is not JSON",
 }  # fmt: skip
 BY_STATUS = {
     400: "invalid", 401: "unauthenticated", 403: "forbidden", 404: "not-found", 405: "invalid", 409: "conflict", 413: "too-large",
-    415: "media-type", 422: "invalid", 503: "unavailable",
+    415: "media-type", 422: "invalid", 503: "unavailable", 410: "gone", 507: "no-room",
 }  # fmt: skip
 
 

@@ -233,15 +233,16 @@ def logs(
     job_id: JobId,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as the log grows, until the job has ended.")] = False,
     offset: Annotated[int, typer.Option(min=0, help="Begin at this byte.")] = 0,
+    worker: Annotated[int | None, typer.Option(min=0, metavar="RANK", help="Only what this worker of a gang wrote.")] = None,
 ) -> None:
     """The log of a job's current run."""
     with connect(context) as client:
         if follow:
             from controlplane.cli.log_stream import follow_log
 
-            pieces = follow_log(client, job_id, offset)
+            pieces = follow_log(client, job_id, offset, worker)
         else:
-            pieces = client.logs(job_id, offset=offset)
+            pieces = client.logs(job_id, offset=offset, worker=worker)
         for piece in pieces:
             sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()

@@ -11,8 +11,12 @@ from controlplane.client import Client
 from controlplane.errors import NotReachableError
 
 
-def follow_log(client: Client, job_id: str, offset: int = 0, pause: Callable[[float], None] = time.sleep) -> Iterator[bytes]:
-    """The log from a byte offset until the job has ended. Raises NotReachableError when the server stays away for a minute.
+def follow_log(
+    client: Client, job_id: str, offset: int = 0, worker: int | None = None, pause: Callable[[float], None] = time.sleep
+) -> Iterator[bytes]:
+    """The log, or that of one worker, from a byte offset until the job has ended.
+
+    Raises NotReachableError when the server stays away for a minute.
 
     After a break it goes on where it was or, when a new attempt began meanwhile, at that attempt's beginning.
     """
@@ -20,7 +24,7 @@ def follow_log(client: Client, job_id: str, offset: int = 0, pause: Callable[[fl
     while True:
         whole = True
         try:
-            for piece in client.logs(job_id, follow=True, offset=offset):
+            for piece in client.logs(job_id, follow=True, offset=offset, worker=worker):
                 offset += len(piece)
                 yield piece
         except NotReachableError:

@@ -43,7 +43,7 @@ JOB, MEMBER = "job-1", "sh"
 # How a backend may end a run: (outcome, category). What it says of a run that has not begun is part of it.
 ENDINGS: tuple[tuple[Any, Category | None], ...] = (
     ("succeeded", None), ("failed", "exit"), ("failed", "statement"), ("failed", "max_runtime"), ("failed", "data"),
-    ("failed", "data_changed"), ("failed", "cache"),
+    ("failed", "data_changed"), ("failed", "cache"), ("failed", "result"), ("failed", "storage"),
     ("failed", "start_failed"), ("failed", "infrastructure"), ("failed", None), ("cancelled", "cancelled"), ("cancelled", None),
     ("preempted", "preempted"), ("preempted", None), ("lost", "lost"), ("lost", None),
 )  # fmt: skip

@@ -21,6 +21,7 @@ from cluster.backends.ray.journal import Journals, Recorded, Sized
 from cluster.backends.ray.outbox import Batch
 from cluster.backends.ray.session import Session, WorkerGoneError
 from cluster.backends.ray.stream import RunStream
+from cluster.full_disk import is_full
 from cluster.protocol import GangSize, Preview, ResultFile, RunEvent, RunFinished, RunRequest
 
 logger = logging.getLogger(__name__)
@@ -122,7 +123,8 @@ class Attempt(ABC):
             self._finish({"outcome": "lost", "category": "lost", "message": str(error)}, ())
         except Exception as error:  # whatever breaks here, the run must end
             logger.exception("run %s failed in its agent", self.run.run_id)
-            self._finish({"outcome": "failed", "category": "infrastructure", "message": f"{type(error).__name__}: {error}"}, ())
+            category = "storage" if is_full(error) else "infrastructure"
+            self._finish({"outcome": "failed", "category": category, "message": f"{type(error).__name__}: {error}"}, ())
         await self._release()
 
     async def _conclude(self) -> None:
@@ -184,6 +186,16 @@ class Attempt(ABC):
     async def _fetch_files(self, wanted: list[dict[str, Any]], read: ReadOutput, inline: dict[str, bytes]) -> tuple[ResultFile, ...]:
         """Write the files `[{"name", "size_bytes"}]` here, from what came with the end or chunk by chunk."""
         directory = self._results_directory()
+        try:
+            return await self._write_files(directory, wanted, read, inline)
+        except BaseException:
+            # Above all on a full disk nothing of a partial file stays.
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+
+    async def _write_files(
+        self, directory: Path, wanted: list[dict[str, Any]], read: ReadOutput, inline: dict[str, bytes]
+    ) -> tuple[ResultFile, ...]:
         files = []
         for entry in wanted:
             name, size = entry["name"], entry["size_bytes"]

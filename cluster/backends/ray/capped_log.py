@@ -2,7 +2,8 @@
 
 Because broken bytes are replaced before they are stored, an offset in the file is an offset in the text that was read
 from it, whoever reads it and how often. What comes after the limit is counted, not kept, and the last line says so; so
-is what a full disk does not take, for a command must not wait because of its log.
+is what a full disk does not take, for a command must not wait because of its log. How a run ended is told by its last lines, so
+these are kept in memory and follow at the end.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class CappedLog:
         self.dropped += len(encoded) - self._append(cut_at_character(encoded, room))
         self._remember(encoded)
         if final and self.dropped:
-            self._append(f"\n[cpn] {self._why}; {self.dropped} bytes were dropped\n".encode())
+            self._end()
 
     def read(self, offset: int, limit: int) -> str:
         """At most `limit` bytes from `offset`, ending at a whole character; empty at the end."""
@@ -51,6 +52,16 @@ class CappedLog:
     def close(self) -> None:
         """Close the file; it stays on disk."""
         self._file.close()
+
+    def _end(self) -> None:
+        """What was dropped last, after the line on how much is missing before it."""
+        last = b"".join(self._tail)[-min(self.dropped, _TAIL_BYTES) :]
+        while last and last[0] & 0xC0 == 0x80:
+            last = last[1:]
+        self.dropped -= len(last)
+        if self.dropped:
+            self._append(f"\n[cpn] {self._why}; {self.dropped} bytes were dropped here, the last {len(last)} follow\n".encode())
+        self.dropped += len(last) - self._append(last)
 
     def _append(self, data: bytes) -> int:
         """How much of it was stored."""

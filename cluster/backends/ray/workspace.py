@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.full_disk import is_full
 from cluster.replicas import CacheCounts, CacheLimits, FolderState, Transfer
 from workloads.errors import CacheError, DataChangedError, DataError, StatementError, StatementInterruptedError
 from workloads.runners.inputs import VERIFIED_DIRECTORY, verified_in_place
@@ -78,6 +79,8 @@ def failure_category(error: BaseException) -> str:
         return "data_changed"
     if isinstance(error, DataError):
         return "data"
+    if is_full(error):
+        return "storage"
     return "statement" if isinstance(error, StatementError) else "infrastructure"
 
 

@@ -22,6 +22,7 @@ from cluster.errors import (
     ClusterError,
     PermanentError,
     ReportRefusedError,
+    StorageFullError,
     TransientError,
     UnreachableError,
 )
@@ -40,7 +41,7 @@ class Desk:
     def __init__(self, status: int = 200, document: object = None) -> None:
         self.status, self.document = status, json.loads(REPLY.model_dump_json()) if document is None else document
         self.asked: list[tuple[str, str, dict[str, str], dict[str, str], bytes]] = []
-        self.app = Starlette(routes=[Route("/{rest:path}", self.answer, methods=["POST", "PUT"])])
+        self.app = Starlette(routes=[Route("/{rest:path}", self.answer, methods=["GET", "POST", "PUT"])])
 
     async def answer(self, request: Request) -> Response:
         query, headers = dict(request.query_params), dict(request.headers)
@@ -109,6 +110,7 @@ STATUSES: list[tuple[int, type[ClusterError]]] = [
     (502, UnreachableError),
     (503, UnreachableError),
     (504, UnreachableError),
+    (507, StorageFullError),
     (599, TransientError),
 ]
 
@@ -182,10 +184,30 @@ def test_a_result_file_travels_whole_with_its_size(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(content)
     desk = Desk(204, b"")
     asked(desk, lambda link: upload(link, "file", tmp_path / "f"))
-    [(method, path, query, headers, body)] = desk.asked
+    # Because it is large, whether there is room is asked first.
+    [(asking, place, question, *_), (method, path, query, headers, body)] = desk.asked
+    size = str(len(content))
+    assert (asking, place) == ("GET", "/v1/agents/sh/runs/a%2F1/room")
+    assert question == {"epoch": "3", "name": "deep/rows 1.parquet", "size_bytes": size}
     assert (method, path, query) == ("PUT", "/v1/agents/sh/runs/a%2F1/files/deep/rows%201.parquet", {"epoch": "3"})
     assert headers["content-length"] == str(len(content))
     assert body == content
+
+
+@pytest.mark.parametrize(("status", "kind"), [(413, ReportRefusedError), (507, StorageFullError)])
+def test_a_large_file_that_would_not_be_taken_is_not_sent(tmp_path: Path, status: int, kind: type[ClusterError]) -> None:
+    (tmp_path / "f").write_bytes(b"x" * (CHUNK + 1))
+    desk = Desk(status, PROBLEM)
+    with pytest.raises(kind, match="because of that"):
+        asked(desk, lambda link: upload(link, "file", tmp_path / "f"))
+    assert [method for method, *_ in desk.asked] == ["GET"]
+
+
+def test_a_large_file_of_a_run_that_is_not_current_is_not_sent(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x" * (CHUNK + 1))
+    desk = Desk(409, PROBLEM)
+    assert asked(desk, lambda link: upload(link, "file", tmp_path / "f")) is False
+    assert [method for method, *_ in desk.asked] == ["GET"]
 
 
 def test_a_file_that_is_not_there_is_an_error_of_the_file(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.errors import AuthenticationError, ClusterError, PermanentError, ReportRefusedError, UnreachableError
+from cluster.errors import AuthenticationError, ClusterError, PermanentError, ReportRefusedError, StorageFullError, UnreachableError
 from cluster.protocol import (
     Observation,
     Preview,
@@ -223,7 +223,7 @@ async def test_result_files_arrive_before_the_end_which_names_no_folder_of_ours(
 @pytest.mark.parametrize(
     ("error", "category", "words"),
     [
-        (ReportRefusedError("413 Too large"), "data", "the result file b was refused: 413 Too large"),
+        (ReportRefusedError("413 Too large"), "result", "the result file b was refused: 413 Too large"),
         (PermanentError("404 Not found"), "data", "the result file b was refused: 404"),
         (None, "infrastructure", "the result file b cannot be read"),
     ],
@@ -247,6 +247,22 @@ async def test_a_success_without_its_whole_result_is_a_failure(
         told = await found.ended()
         assert (told.outcome, told.category, told.files, told.preview) == ("failed", category, (), None)
         assert words in told.message
+
+
+@virtual
+async def test_a_full_disk_of_the_control_plane_is_waited_for_a_while_and_ends_the_run_then(tmp_path: Path) -> None:
+    async with dock() as found:
+        found.control.upload_errors = [StorageFullError("507 no room")] * 3
+        found.accept(end(files=(file(tmp_path, "a"),), directory=str(tmp_path)))
+        assert (await found.ended()).outcome == "succeeded"
+        assert ("a-1", "a") in found.control.files
+    async with dock() as found:
+        found.control.upload_errors = [StorageFullError("507 no room")] * 1000
+        found.accept(end(files=(file(tmp_path, "a"),), directory=str(tmp_path)))
+        told = await found.ended()
+        assert (told.outcome, told.category, told.files) == ("failed", "storage", ())
+        assert told.message == "the result file a was refused: 507 no room"
+        assert 10 < 1000 - len(found.control.upload_errors) < 100
 
 
 @virtual

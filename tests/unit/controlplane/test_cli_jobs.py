@@ -199,6 +199,8 @@ def test_logs_are_passed_on_byte_for_byte(server: FakeServer) -> None:
     server.answers["GET /jobs/job-a/logs"] = (200, "eins\nzwölf\n".encode())
     assert server.run("job", "logs", "job-a", "--offset", "3").stdout_bytes == "eins\nzwölf\n".encode()
     assert dict(server.requests[-1].url.params) == {"follow": "false", "offset": "3"}
+    server.run("job", "logs", "job-a", "--worker", "3")
+    assert dict(server.requests[-1].url.params) == {"follow": "false", "offset": "0", "worker": "3"}
 
 
 def test_a_followed_log_goes_on_where_it_broke(server: FakeServer) -> None:

@@ -18,6 +18,8 @@ NETWORK, BOTH, CODE, NOTHING = {"infrastructure"}, {"infrastructure", "exit"}, {
         (State.FAILED, Cause.DATA, NETWORK, Retry(1.0)),
         (State.FAILED, Cause.CACHE, NETWORK, Retry(1.0)),
         (State.FAILED, Cause.DATA_CHANGED, BOTH, GiveUp(exhausted=False)),
+        (State.FAILED, Cause.STORAGE, NETWORK, Retry(1.0)),
+        (State.FAILED, Cause.RESULT, NETWORK, GiveUp(exhausted=False)),
         (State.LOST, Cause.CLUSTER_LOST, NETWORK, Retry(0.0)),
         (State.LOST, Cause.RUN_LOST, NETWORK, Retry(0.0)),
         (State.PREEMPTED, Cause.PREEMPTED, NETWORK, Retry(0.0)),

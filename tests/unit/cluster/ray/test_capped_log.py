@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -58,9 +59,39 @@ def test_the_limit_holds_and_the_last_line_says_what_is_missing(pieces: list[str
         assert written.startswith(kept)
         assert log.dropped == len(written.encode()) - len(kept.encode())
         log.write(b"", final=True)
-        said = f"\n[cpn] log limit of {limit} bytes reached; {log.dropped} bytes were dropped\n" if log.dropped else ""
-        assert read_all(log, 1000) == kept + said
+        assert read_all(log, 1000) == written, "what is little more than the limit is kept to the end after all"
+        assert log.dropped == 0
         log.close()
+
+
+def test_a_log_over_its_limit_has_its_beginning_what_is_missing_and_its_last_lines(tmp_path: Path) -> None:
+    log = CappedLog(tmp_path / "log", 5)
+    log.write(b"begin" + b"x" * 100_000 + b"\n")
+    log.write("日".encode() * 5000 + b"\nthe end\n", final=True)
+    text = log.read(0, 10**6)
+    beginning, line, *last = text.split("\n")
+    assert (beginning, last[-2:]) == ("begin", ["the end", ""])
+    shown = len("\n".join(last).encode())
+    assert line == f"[cpn] log limit of 5 bytes reached; {log.dropped} bytes were dropped here, the last {shown} follow"
+    assert log.dropped == 5 + 100_001 + 15_009 - 5 - shown
+    assert 16_000 < shown <= 16 * 1024
+    log.close()
+
+
+def test_a_flood_takes_little_memory_and_disk(tmp_path: Path) -> None:
+    log = CappedLog(tmp_path / "log", 1024**2)
+    piece = b"y" * 65_535 + b"\n"
+    tracemalloc.start()
+    try:
+        for _ in range(160):
+            log.write(piece)
+        log.write(b"", final=True)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert log.size == (tmp_path / "log").stat().st_size < 1024**2 + 20_000
+    assert peak < 1024**2
+    log.close()
 
 
 def test_nothing_is_kept_once_something_was_dropped(tmp_path: Path) -> None:

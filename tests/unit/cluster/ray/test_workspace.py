@@ -227,7 +227,7 @@ def test_the_directories_of_the_dead_are_removed_and_no_others(work: Path) -> No
         (CacheError("it is full"), "cache", "it is full"),
         (DataUnavailableError("it is gone"), "data", "it is gone"),
         (StatementError("no such column"), "statement", "no such column"),
-        (OSError(28, "No space left on device"), "infrastructure", "OSError: [Errno 28] No space left on device"),
+        (OSError(28, "No space left on device"), "storage", "OSError: [Errno 28] No space left on device"),
         (KeyError("x"), "infrastructure", "KeyError: 'x'"),
     ],
 )

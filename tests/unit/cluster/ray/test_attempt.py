@@ -1,0 +1,60 @@
+"""An attempt on a full disk of its agent: the run ends and says why, and nothing half is left."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from pathlib import Path
+from typing import Any, cast
+
+from cluster.backends.ray.attempt import Attempt
+from cluster.backends.ray.journal import Journals
+from cluster.backends.ray.session import Session
+from cluster.protocol import ResultFile, RunEvent, RunFinished
+from tests.unit.cluster.control import run_request
+
+
+class Delivering(Attempt):
+    """Its one worker has succeeded and has two files."""
+
+    async def _drive(self, *, new: bool) -> None:
+        assert new
+        files = [{"name": name, "size_bytes": 3} for name in ("a", "b")]
+        self._absorb(0, {"started": 1.0, "finished": {"outcome": "succeeded", "at": 2.0, "files": files}})
+
+    async def _collect(self, end: dict[str, Any]) -> tuple[ResultFile, ...]:
+        async def read(name: str, _offset: int, _size: int) -> bytes:
+            if name == "b":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return b"abc"
+
+        return await self._fetch_files(end["files"], read, {})
+
+    async def _release(self) -> None:
+        """Nothing is held."""
+
+    async def discard(self) -> None:
+        """Nothing is there."""
+
+
+def events_of(journals: Journals) -> list[RunEvent]:
+    events: list[RunEvent] = []
+
+    async def live() -> None:
+        attempt = Delivering(run_request(), cast(Session, None), journals, events.append, workers=1)
+        attempt.begin()
+        await attempt.wait()
+        await attempt.detach()
+
+    asyncio.run(live())
+    return events
+
+
+def test_a_full_disk_while_results_are_collected(tmp_path: Path) -> None:
+    journals = Journals(tmp_path)
+    end = events_of(journals)[-1]
+    assert isinstance(end, RunFinished)
+    assert (end.outcome, end.category, end.files) == ("failed", "storage", ())
+    assert "No space left on device" in end.message
+    assert not journals.results("a-1").exists()

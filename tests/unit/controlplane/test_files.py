@@ -1,0 +1,125 @@
+"""Results as they arrive: whole or not at all, within a limit and in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from controlplane.client import Client
+from controlplane.files import NoRoomError, RunFiles, TooLargeError
+
+MIB = 1024**2
+
+
+async def chunks(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+async def many(count: int) -> AsyncIterator[bytes]:
+    for index in range(count):
+        yield bytes([index % 251]) * MIB
+
+
+def files(folder: Path, limit: int = 100) -> RunFiles:
+    return RunFiles(folder, max_log_bytes=4096, max_result_bytes=limit)
+
+
+def receive(place: RunFiles, name: str, *pieces: bytes) -> None:
+    asyncio.run(place.receive("a-1", name, chunks(*pieces)))
+
+
+def left(folder: Path) -> list[str]:
+    """Every file below the folder."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_the_limit_is_for_all_files_of_a_result_together(tmp_path: Path) -> None:
+    place = files(tmp_path)
+    receive(place, "a", b"x" * 60)
+    receive(place, "a", b"y" * 60)
+    with pytest.raises(TooLargeError, match=r"with deep/b the result is over the limit of 100 bytes; .* raise CPN_MAX_RESULT_BYTES"):
+        receive(place, "deep/b", b"x" * 30, b"x" * 11)
+    assert left(tmp_path) == ["results/a-1/a"]
+    receive(place, "deep/b", b"x" * 40)
+    assert left(tmp_path) == ["results/a-1/a", "results/a-1/deep/b"]
+
+
+def test_what_would_not_be_taken_is_refused_before_it_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = files(tmp_path)
+    receive(place, "a", b"x" * 60)
+    place.check_room("a-1", "b", 40)
+    place.check_room("a-1", "a", 100)
+    with pytest.raises(TooLargeError):
+        place.check_room("a-1", "b", 41)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=39))
+    with pytest.raises(NoRoomError, match="no room for the result file b"):
+        place.check_room("a-1", "b", 40)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = files(tmp_path)
+
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(NoRoomError, match="its operator must free some"):
+        receive(place, "a", b"x")
+    assert left(tmp_path) == []
+
+
+def test_a_sender_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"x"
+        raise ConnectionResetError
+
+    place = files(tmp_path)
+    with pytest.raises(ConnectionResetError):
+        asyncio.run(place.receive("a-1", "a", broken()))
+    assert left(tmp_path) == []
+
+
+def test_a_server_that_begins_removes_what_its_predecessor_left_half(tmp_path: Path) -> None:
+    files(tmp_path)
+    (tmp_path / "incoming" / "a-1-0").write_bytes(b"half")
+    files(tmp_path)
+    assert left(tmp_path) == []
+
+
+def test_a_large_result_is_fetched_in_little_memory(tmp_path: Path) -> None:
+    class Flow(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            return (bytes([index % 251]) * MIB for index in range(24))
+
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200, stream=Flow()))
+    with Client("http://plane", transport=transport) as client:
+        tracemalloc.start()
+        try:
+            client.download("job-a", "large", tmp_path / "large")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert (tmp_path / "large").stat().st_size == 24 * MIB
+    assert peak < 8 * MIB
+
+
+def test_a_large_result_is_received_in_little_memory(tmp_path: Path) -> None:
+    place = files(tmp_path, 64 * MIB)
+    tracemalloc.start()
+    try:
+        asyncio.run(place.receive("a-1", "large", many(24)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "results/a-1/large").stat().st_size == 24 * MIB
+    assert peak < 8 * MIB
