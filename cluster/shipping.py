@@ -20,13 +20,13 @@ from typing import Any
 
 from cluster.errors import AuthenticationError, PermanentError, ReportRefusedError, StorageFullError, TransientError
 from cluster.link import ControlLink
-from cluster.protocol import Category, Observation, ResultFile, RunEvent, RunFinished, RunLog, RunProgress, RunStarting
+from cluster.protocol import Category, Observation, ResultFile, RunEvent, RunFinished, RunLog, RunProgress, RunStarted, RunStarting
 from cluster.timing import Backoff
 
 log = logging.getLogger("cpn.agent")
 MAX_LOG_PIECE = 1024**2
 PARALLEL_FILES = 4
-STARTING_RESTS_S = 0.02
+START_RESTS_S = 0.02
 NO_ROOM_PATIENCE_S = 60.0
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
@@ -40,6 +40,7 @@ class TrackedRun:
     over: bool = False
     stale: bool = False
     forget_when_over: bool = False
+    resting: asyncio.TimerHandle | None = None
 
 
 class Shipping:
@@ -101,9 +102,11 @@ class Shipping:
 
     def _observe(self, run: TrackedRun, event: RunEvent) -> None:
         self._pending.append(Observation(epoch=run.epoch, event=_public(event)))
-        if isinstance(event, RunStarting):
-            # What nobody waits for goes with what comes next, which for a short run is its start, a few milliseconds later.
-            asyncio.get_running_loop().call_later(STARTING_RESTS_S, self._on_pending)
+        if run.resting is not None:
+            run.resting.cancel()
+        if isinstance(event, RunStarting | RunStarted):
+            # What nobody waits for goes with what comes next: of a small run that is its end, a few milliseconds later.
+            run.resting = asyncio.get_running_loop().call_later(START_RESTS_S, self._on_pending)
         else:
             self._on_pending()
         if isinstance(event, RunFinished):

@@ -15,6 +15,7 @@ from cluster.backends.ray.capped_log import CappedLog
 Batch = dict[str, Any]
 LOG_BYTES_PER_BATCH = 256 * 1024
 PROGRESS_PER_BATCH = 1000
+START_RESTS_S = 0.02
 
 
 class Seen(TypedDict):
@@ -77,10 +78,15 @@ class Outbox:
         return batch
 
     async def next(self, seen: Seen, wait_s: float) -> Batch:
-        """News as soon as there is any; empty after `wait_s`."""
-        deadline = asyncio.get_running_loop().time() + wait_s
+        """News as soon as there is any, a start after START_RESTS_S or with what comes before that; empty after `wait_s`."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + wait_s
         batch = self.batch(seen)
         while not batch and await self._wait(deadline):
+            batch = self.batch(seen)
+        if batch.keys() == {"started"}:
+            # A small run is over in a moment; the news of its start and of its end are one message then, all the way.
+            await self._wait(min(deadline, clock() + START_RESTS_S))
             batch = self.batch(seen)
         return batch
 

@@ -25,7 +25,7 @@ from cluster.protocol import (
     RunStarted,
     RunStarting,
 )
-from cluster.shipping import MAX_LOG_PIECE, Shipping, TrackedRun, reduced
+from cluster.shipping import MAX_LOG_PIECE, START_RESTS_S, Shipping, TrackedRun, reduced
 from tests.unit.cluster.control import Control
 from tests.virtual_time import in_virtual_time, until_so, virtual
 
@@ -98,12 +98,31 @@ async def test_what_needs_no_upload_is_told_at_once_with_its_epoch_in_order() ->
         events = (starting(), started(), progress(0, loss=0.5), end())
         found.accept(*events)
         assert found.shipping.batch(10) == tuple(Observation(epoch=3, event=event) for event in events)
-        # That a run is being prepared waits a moment for what comes next; alone it is told too.
-        assert len(found.rung) == 3
+        # That a run is being prepared or has begun waits a moment for what comes next.
+        assert len(found.rung) == 2
         await asyncio.sleep(1)
-        assert len(found.rung) == 4
+        assert len(found.rung) == 2
         assert found.over == ["a-1"]
         assert found.runs["a-1"].over
+
+
+@virtual
+@pytest.mark.parametrize("events", [(starting(),), (starting(), started())])
+async def test_a_start_without_an_end_is_told_by_itself(events: tuple[RunEvent, ...]) -> None:
+    async with dock() as found:
+        found.accept(*events)
+        assert found.rung == []
+        await asyncio.sleep(START_RESTS_S * 2)
+        assert len(found.rung) == 1
+        assert found.told() == list(events)
+
+
+@virtual
+async def test_the_start_of_a_run_does_not_hold_up_the_news_of_another() -> None:
+    async with dock("a-1", "b-1") as found:
+        found.accept(started("a-1"), end("b-1"))
+        assert len(found.rung) == 1
+        assert found.told() == [started("a-1"), end("b-1")]
 
 
 @virtual

@@ -99,3 +99,22 @@ def test_a_start_is_told_without_waiting_for_the_end() -> None:
         assert await outbox.next(nothing_seen(), LONG_S) == {"started": 1.0}
 
     run(scenario())
+
+
+def test_a_start_and_the_end_that_follows_it_are_told_together() -> None:
+    async def scenario() -> None:
+        outbox = Outbox()
+        reader = asyncio.create_task(outbox.next(nothing_seen(), LONG_S))
+        await asyncio.sleep(0)
+        outbox.start(1.0)
+        await asyncio.sleep(0)
+        outbox.finish(END)
+        assert await reader == {"started": 1.0, "finished": END}
+
+    run(scenario())
+
+
+def test_a_start_does_not_rest_beyond_the_time_of_its_reader() -> None:
+    outbox = Outbox()
+    outbox.start(1.0)
+    assert run(outbox.next(nothing_seen(), 0.0)) == {"started": 1.0}
