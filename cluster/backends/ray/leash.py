@@ -6,11 +6,12 @@ and the command ends too. The leash also is the subreaper of everything the comm
 detached into another session is found and ended as well. It enforces the time limit and the grace period itself,
 for both must hold when nobody is there to ask for them.
 
-It runs as `python -I -S leash.py CONTROL STATUS MAX_RUNTIME_S ORPHAN_GRACE_S REMOVE HOLD ARGV…`: descriptors to read orders from
-and to report to; the time limit, empty for none; the time between SIGTERM and SIGKILL when the owner is gone; a directory to
-remove then, or empty; and descriptors that stay open as long as the leash, a lock for example, with commas between. The command
-waits until this program has been loaded, so what it needs from the standard library is little, and json comes only when it is needed.
-An order is a JSON line `{"stop": grace_s}`. Reports are JSON lines: `{"started": pid, "at": s}` or
+It runs as `python -I -S leash.py CONTROL STATUS HOLD`: descriptors to read orders from and to report to, and descriptors that
+stay open as long as the leash, a lock for example, with commas between. It may be started long before there is a command, because
+loading an interpreter takes longer than many a command: the first order says what to run. Each leash runs one command. Orders are
+JSON lines; the first one is `{"argv", "env", "cwd", "max_runtime_s", "orphan_grace_s", "remove"}`: the time limit in seconds from there on,
+null for none; the time between SIGTERM and SIGKILL when the owner is gone; a directory to remove then, or null. When the owner is
+gone before it, the leash ends. A later order is `{"stop": grace_s}`. Reports are JSON lines: `{"started": pid, "at": s}` or
 `{"refused": errno, "message": text}`, and at the end `{"exit": code, "reason": …, "wall_s", "cpu_s", "peak_memory_bytes"}`,
 where code is negative for a signal and reason says why the leash ended the command: stopped, max_runtime, orphaned or null.
 """
@@ -18,6 +19,7 @@ where code is negative for a signal and reason says why the leash ended the comm
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import resource
 import select
@@ -25,8 +27,15 @@ import signal
 import sys
 import time
 
+TYPE_CHECKING = False  # The typing module takes long to load.
+if TYPE_CHECKING:
+    from typing import Any
+
 PR_SET_CHILD_SUBREAPER = 36
 SWEEP_S = 0.05
+
+
+Order = dict[str, "Any"]
 
 
 class Ignoring:
@@ -45,18 +54,30 @@ class Ignoring:
 class Leash:
     """One command with its process group, watched until nothing of it is left."""
 
-    def __init__(self, control: int, status: int, max_runtime_s: float | None, orphan_grace_s: float, argv: list[str]) -> None:
+    def __init__(self, control: int, status: int) -> None:
         self.control = control
         self.status = status
-        self.orphan_grace_s = orphan_grace_s
-        self.argv = argv
+        self.order: Order | None = None
+        self.orphan_grace_s = 0.0
         self.pid = 0
         self.exit_code: int | None = None
         self.reason: str | None = None
         self.kill_at: float | None = None
-        self.began = time.monotonic()
-        self.ends_at: float | None = None if max_runtime_s is None else self.began + max_runtime_s
+        self.began = 0.0
+        self.ends_at: float | None = None
         self._orders = b""
+
+    def wait(self, wakeup: int) -> bool:
+        """Until the order to run something has come. False when there will be none: the owner is gone, or a signal ended this."""
+        while self.order is None:
+            readable, _, _ = select.select([wakeup, self.control], [], [])
+            if wakeup in readable and self._is_told_to_end(wakeup):
+                return False
+            if self.control in readable:
+                self._read_orders()
+                if self.control < 0:
+                    return False
+        return True
 
     def report(self, **fields: object) -> None:
         """A line to the owner; when the owner is gone, nobody wants to know."""
@@ -65,12 +86,18 @@ class Leash:
 
     def start(self) -> bool:
         """Spawn the command as leader of a session of its own."""
+        assert self.order is not None
+        argv, env = self.order["argv"], self.order["env"]
         null = os.open(os.devnull, os.O_RDONLY)
         try:
+            os.chdir(self.order["cwd"])
+            if "PATH" in env:
+                # Programs are looked for on the path of this process, not on that of the new one.
+                os.environ["PATH"] = env["PATH"]
             self.pid = os.posix_spawnp(
-                self.argv[0],
-                self.argv,
-                os.environ,
+                argv[0],
+                argv,
+                env,
                 file_actions=[(os.POSIX_SPAWN_DUP2, null, 0)],
                 setsid=True,
                 setsigmask=[],
@@ -82,6 +109,8 @@ class Leash:
         finally:
             os.close(null)
         self.report(started=self.pid, at=time.time())
+        if self.reason is not None:  # the order to stop came with that to run
+            self._signal(signal.SIGTERM)
         return True
 
     def end(self, reason: str, grace_s: float) -> None:
@@ -108,8 +137,8 @@ class Leash:
             wait = max(0.0, min(moments) - time.monotonic()) if moments else None
             watched = [wakeup] if self.control < 0 else [wakeup, self.control]
             readable, _, _ = select.select(watched, [], [], wait)
-            if wakeup in readable:
-                self._read_signals(wakeup)
+            if wakeup in readable and self._is_told_to_end(wakeup):
+                self.end("stopped", self.orphan_grace_s)
             if self.control in readable:
                 self._read_orders()
             self._reap()
@@ -141,8 +170,9 @@ class Leash:
         }
 
     def _signal(self, number: int) -> None:
-        with Ignoring(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
+        if self.pid:
+            with Ignoring(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
 
     def _reap(self) -> None:
         with Ignoring(ChildProcessError):
@@ -153,22 +183,29 @@ class Leash:
                 if pid == self.pid:
                     self.exit_code = os.waitstatus_to_exitcode(status)
 
-    def _read_signals(self, wakeup: int) -> None:
+    @staticmethod
+    def _is_told_to_end(wakeup: int) -> bool:
         numbers = os.read(wakeup, 64)
-        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
-            self.end("stopped", self.orphan_grace_s)
+        return signal.SIGTERM in numbers or signal.SIGINT in numbers
 
     def _read_orders(self) -> None:
-        chunk = os.read(self.control, 4096)
+        chunk = os.read(self.control, 65536)
         if not chunk:
             self.control = -1
             self.end("orphaned", self.orphan_grace_s)
             return
-        import json
-
         *lines, self._orders = (self._orders + chunk).split(b"\n")
-        for line in lines:
-            self.end("stopped", float(json.loads(line)["stop"]))
+        for order in map(json.loads, lines):
+            if self.order is None:
+                self._take(order)
+            else:
+                self.end("stopped", float(order["stop"]))
+
+    def _take(self, order: Order) -> None:
+        self.order, self.orphan_grace_s = order, order["orphan_grace_s"]
+        self.began = time.monotonic()
+        if order["max_runtime_s"] is not None:
+            self.ends_at = self.began + order["max_runtime_s"]
 
 
 def _children() -> list[int]:
@@ -178,22 +215,7 @@ def _children() -> list[int]:
 
 
 def _line(fields: dict[str, object]) -> bytes:
-    """A report as a line of JSON. Somebody waits for that of a start, and of an end, so these are written without json."""
-    plain = {name: _plain(value) for name, value in fields.items()}
-    if all(plain.values()):
-        return ("{" + ", ".join(f'"{name}": {text}' for name, text in plain.items()) + "}\n").encode()
-    import json
-
     return json.dumps(fields).encode() + b"\n"
-
-
-def _plain(value: object) -> str:
-    """A finite number, null or a word in JSON; empty for anything else."""
-    if value is None:
-        return "null"
-    if isinstance(value, str):
-        return f'"{value}"' if value.isascii() and value.isidentifier() else ""
-    return repr(value) if type(value) in (int, float) else ""
 
 
 def _remove(directory: str) -> None:
@@ -203,8 +225,8 @@ def _remove(directory: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command of `arguments` on a leash."""
-    control, status, max_runtime_s, orphan_grace_s, remove, hold, *argv = arguments
+    """Run one command on a leash."""
+    control, status, hold = arguments
     for descriptor in (control, status, *hold.split(",")):
         if descriptor:
             os.set_inheritable(int(descriptor), False)
@@ -216,16 +238,18 @@ def main(arguments: list[str]) -> int:
     signal.set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    leash = Leash(int(control), int(status), float(max_runtime_s) if max_runtime_s else None, float(orphan_grace_s), argv)
-    if not leash.start():
+    leash = Leash(int(control), int(status))
+    if not leash.wait(wakeup) or not leash.start():
         return 1
     leash.watch(wakeup)
     leash.sweep()
     leash.report(**leash.summary())
-    if leash.reason == "orphaned" and remove:
-        _remove(remove)
+    assert leash.order is not None
+    if leash.reason == "orphaned" and leash.order["remove"]:
+        _remove(leash.order["remove"])
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    # Nothing is left to be written or closed, and the owner waits for this process: no interpreter has to be taken down.
+    os._exit(main(sys.argv[1:]))

@@ -12,21 +12,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+# The loader's way to the interpreter's own libraries, where it needs one.
+_FOR_THE_INTERPRETER = ("LD_LIBRARY_PATH",)
 _LEASH = str(Path(__file__).with_name("leash.py"))
 
 
 @dataclass
 class Leashed:
-    """A running leash with the ends of its two pipes. Closing `control` ends the command."""
+    """A leash with the ends of its two pipes: it waits until it is told what to `run`. Closing `control` ends the command."""
 
     process: subprocess.Popen[bytes]
     control: int
     status: int
 
+    def run(
+        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path,
+        max_runtime_s: float | None = None, orphan_grace_s: float = 1.0, remove: Path | None = None,
+    ) -> None:  # fmt: skip
+        """Start `argv`, once. No harm when the leash is gone: then its reports end.
+
+        `orphan_grace_s` is the time between SIGTERM and SIGKILL when the owner is gone or the time is up; `remove` is deleted when the
+        owner was gone.
+        """
+        self._tell({
+            "argv": list(argv), "env": dict(env), "cwd": str(cwd), "max_runtime_s": max_runtime_s, "orphan_grace_s": orphan_grace_s,
+            "remove": str(remove) if remove else None,
+        })  # fmt: skip
+
     def stop(self, grace_s: float) -> None:
         """Ask for SIGTERM now and SIGKILL after `grace_s` seconds. No harm when the command is over."""
-        with contextlib.suppress(OSError):
-            os.write(self.control, json.dumps({"stop": grace_s}).encode() + b"\n")
+        self._tell({"stop": grace_s})
 
     def close(self) -> None:
         """Let go of the pipes; what still runs is ended by its leash. Twice does no harm."""
@@ -35,32 +50,26 @@ class Leashed:
                 os.close(descriptor)
         self.control = self.status = -1
 
+    def _tell(self, order: Mapping[str, Any]) -> None:
+        left = json.dumps(order).encode() + b"\n"
+        with contextlib.suppress(OSError):
+            while left:
+                left = left[os.write(self.control, left) :]
 
-def put_on_leash(
-    argv: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    cwd: Path,
-    output: int | IO[bytes],
-    max_runtime_s: float | None = None,
-    orphan_grace_s: float = 1.0,
-    remove: Path | None = None,
-    pass_fds: Sequence[int] = (),
-) -> Leashed:
-    """Start `argv` on a leash, with `output` as its standard output and error.
 
-    `pass_fds` stay open in the leash only. `orphan_grace_s` is the time between SIGTERM and SIGKILL when the owner is gone
-    or the time is up; `remove` is deleted when the owner was gone.
+def waiting_leash(output: int | IO[bytes], pass_fds: Sequence[int] = ()) -> Leashed:
+    """A leash that waits for its command, with `output` as standard output and error of both; `pass_fds` stay open in the leash only.
+
+    It has none of our environment, because the command may look at the leash's.
     """
     control_read, control_write = os.pipe()
     status_read, status_write = os.pipe()
-    limit = "" if max_runtime_s is None else f"{max_runtime_s!r}"
     hold = ",".join(str(descriptor) for descriptor in pass_fds)
-    config = [str(control_read), str(status_write), limit, f"{orphan_grace_s!r}", str(remove) if remove else "", hold]
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", _LEASH, *config, *argv],
-            env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            [sys.executable, "-I", "-S", _LEASH, str(control_read), str(status_write), hold],
+            env={name: os.environ[name] for name in _FOR_THE_INTERPRETER if name in os.environ}, cwd="/",
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             start_new_session=True, pass_fds=(control_read, status_write, *pass_fds),
         )  # fmt: skip
     except BaseException:
@@ -71,6 +80,62 @@ def put_on_leash(
         os.close(control_read)
         os.close(status_write)
     return Leashed(process, control_write, status_read)
+
+
+def put_on_leash(argv: Sequence[str], *, output: int | IO[bytes], pass_fds: Sequence[int] = (), **how: Any) -> Leashed:
+    """Start `argv` on a fresh leash; `how` are the other arguments of `Leashed.run`."""
+    leashed = waiting_leash(output, pass_fds)
+    leashed.run(argv, **how)
+    return leashed
+
+
+class Kennel:
+    """Keeps one leash that waits, with the pipe that its command will write to. Each is handed out once."""
+
+    def __init__(self) -> None:
+        self._waiting: tuple[Leashed, int] | None = None
+
+    @property
+    def waiting(self) -> int | None:
+        """The process that waits."""
+        return None if self._waiting is None else self._waiting[0].process.pid
+
+    def fill(self) -> None:
+        """Start one when there is none. Takes some milliseconds, and the leash some tens more."""
+        if self._waiting is None:
+            self._waiting = _with_output()
+
+    def take(self) -> tuple[Leashed, int]:
+        """A leash, and the descriptor to read its command's output from; both are the caller's then."""
+        taken, self._waiting = self._waiting, None
+        if taken is not None and taken[0].process.poll() is None:
+            return taken
+        _put_down(taken)
+        return _with_output()
+
+    def close(self) -> None:
+        """End what waits."""
+        taken, self._waiting = self._waiting, None
+        _put_down(taken)
+
+
+def _with_output() -> tuple[Leashed, int]:
+    read, write = os.pipe()
+    try:
+        return waiting_leash(write), read
+    except BaseException:
+        os.close(read)
+        raise
+    finally:
+        os.close(write)
+
+
+def _put_down(taken: tuple[Leashed, int] | None) -> None:
+    if taken is not None:
+        leashed, output = taken
+        leashed.close()
+        os.close(output)
+        leashed.process.wait()
 
 
 def read_report(line: bytes) -> dict[str, Any]:

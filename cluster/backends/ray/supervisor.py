@@ -20,7 +20,7 @@ from typing import Any
 
 from cluster.backends.ray.capped_log import CappedLog
 from cluster.backends.ray.daft_process import daft_command, daft_environment, read_outcome
-from cluster.backends.ray.leashed import Leashed, put_on_leash, read_report
+from cluster.backends.ray.leashed import Kennel, Leashed, read_report
 from cluster.backends.ray.outbox import Batch, Outbox, Seen
 from cluster.backends.ray.workspace import Workspace, describe, failure_category, list_outputs, read_chunk
 
@@ -33,8 +33,9 @@ _DRAIN_S = 2.0
 class Supervisor:
     """One worker of one run. Every method may be called again: what is done already is not done twice."""
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, kennel: Kennel | None = None) -> None:
         self._rank = rank
+        self._kennel = kennel or Kennel()
         self._run: dict[str, Any] | None = None
         self._workspace: Workspace | None = None
         self._outbox = Outbox()
@@ -153,19 +154,15 @@ class Supervisor:
     async def _supervise(self, master: tuple[str, int] | None) -> None:
         assert self._workspace is not None
         assert self._run is not None
-        log_read, log_write = os.pipe()
-        try:
-            self._leashed = put_on_leash(
-                daft_command() if self._run["kind"] == "sql" else self._workspace.command(self._run),
-                env=self._workspace.environment(self._run, self._rank, master) | (daft_environment() if self._run["kind"] == "sql" else {}),
-                cwd=self._workspace.work,
-                output=log_write,
-                max_runtime_s=max(0.0, self._deadline - time.monotonic()),
-                orphan_grace_s=LEASH_GRACE_S,
-                remove=self._workspace.root,
-            )
-        finally:
-            os.close(log_write)
+        self._leashed, log_read = self._kennel.take()
+        self._leashed.run(
+            daft_command() if self._run["kind"] == "sql" else self._workspace.command(self._run),
+            env=self._workspace.environment(self._run, self._rank, master) | (daft_environment() if self._run["kind"] == "sql" else {}),
+            cwd=self._workspace.work,
+            max_runtime_s=max(0.0, self._deadline - time.monotonic()),
+            orphan_grace_s=LEASH_GRACE_S,
+            remove=self._workspace.root,
+        )
         if self._stop is not None:
             self._leashed.stop(self._stop[1])
         log = asyncio.create_task(_pump(log_read, self._take_log))

@@ -2,9 +2,10 @@
 
 Ray takes half a second and more to start an actor's process, and what a supervisor does for a run takes milliseconds. So on
 each node a few wait (`pool.py`), without resources; who is taken holds the run's in a placement group of its own (`room.py`).
-Every worker gets a `Supervisor` of its own that is thrown away with it: user code is a fresh process in any case, and nothing
-of a run's request, log or files stays here. Each call names the worker that it is meant for, so what comes late from an agent
-that was superseded never reaches another run. It can be asked whom it serves, which is how the next agent finds its runs.
+Every worker gets a `Supervisor` of its own that is thrown away with it: user code is a fresh process in any case, on a leash that
+was started beforehand and serves nobody else, and nothing of a run's request, log or files stays here. Each call names the worker
+that it is meant for, so what comes late from an agent that was superseded never reaches another run. It can be asked whom it serves,
+which is how the next agent finds its runs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cluster.backends.ray.leashed import Kennel
 from cluster.backends.ray.room import Room
 from cluster.backends.ray.supervisor import Supervisor
 from cluster.backends.ray.workspace import describe
@@ -22,6 +24,7 @@ from cluster.backends.ray.workspace import describe
 BUSY = "busy"
 NO_ROOM = "Ray has no room for it on the node; is something else using it?"
 MOST_WORKERS = 200
+FILL_AFTER_S = 0.05
 MOST_GROWTH_BYTES = 256 * 1024 * 1024
 
 
@@ -30,6 +33,7 @@ class WarmSupervisor:
 
     def __init__(self, name: str, node_id: str, room: Room | None = None) -> None:
         self._room = room or Room(name, node_id)
+        self._kennel = Kennel()
         self._past: set[str] = set()
         self._worker = ""
         self._inner: Supervisor | None = None
@@ -39,8 +43,9 @@ class WarmSupervisor:
         self._usual_bytes = 0
 
     async def warm(self) -> None:
-        """Load what a run needs."""
+        """Load what a run needs, and start the first leash."""
         await asyncio.to_thread(_load)
+        self._kennel.fill()
 
     async def worker(self) -> str:
         """Whom it serves, by name; empty while it waits."""
@@ -54,7 +59,7 @@ class WarmSupervisor:
         if not self._worker and worker not in self._past:
             self._worker = worker
             self._usual_bytes = self._usual_bytes or _resident_bytes()
-            self._inner = Supervisor(rank)
+            self._inner = Supervisor(rank, self._kennel)
             self._taking = asyncio.create_task(self._hold(bundle, limit_s))
         return await self.seated(worker)
 
@@ -98,7 +103,11 @@ class WarmSupervisor:
         self._served += 1
         fit = clean and self._served < MOST_WORKERS and _resident_bytes() - self._usual_bytes < MOST_GROWTH_BYTES
         if fit:
+            # Not at once: those who wait for the end of the run go first.
+            asyncio.get_running_loop().call_later(FILL_AFTER_S, self._kennel.fill)
             self._worker, self._inner, self._taking, self._leaving = "", None, None, None
+        else:
+            await asyncio.to_thread(self._kennel.close)
         return fit
 
 

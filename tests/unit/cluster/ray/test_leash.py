@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cluster.backends.ray.leashed import Leashed, put_on_leash, read_report
+from cluster.backends.ray.leashed import Kennel, Leashed, put_on_leash, read_report, waiting_leash
 from tests.network import until
 from tests.ray import is_alive, processes_of
 
@@ -229,3 +229,114 @@ def test_orders_may_come_in_pieces(start: Any) -> None:
     for place in range(len(order)):
         os.write(command.leashed.control, order[place : place + 1])
     assert command.end()["reason"] == "stopped"
+
+
+@pytest.fixture
+def waiting(tmp_path: Path) -> Iterator[Leashed]:
+    """A leash that was not told yet what to run; its output goes to the file `output`."""
+    with (tmp_path / "output").open("wb") as output:
+        leashed = waiting_leash(output)
+    yield leashed
+    leashed.close()
+    leashed.process.kill()
+    leashed.process.wait()
+
+
+def reports_of(leashed: Leashed) -> list[dict[str, Any]]:
+    """All reports, when the leash has ended."""
+    with os.fdopen(os.dup(leashed.status), "rb") as status:
+        return [read_report(line) for line in status]
+
+
+def test_a_leash_that_waits_runs_what_it_is_told_then(waiting: Leashed, tmp_path: Path) -> None:
+    waiting.run(["sh", "-c", "echo $WORD; pwd; exit 3"], env={"WORD": "told", "PATH": os.environ["PATH"]}, cwd=tmp_path, max_runtime_s=60.0)
+    started, end = reports_of(waiting)
+    assert started.keys() == {"started", "at"}
+    assert (end["exit"], end["reason"]) == (3, None)
+    assert (tmp_path / "output").read_text().split() == ["told", str(tmp_path)]
+
+
+def test_a_leash_that_waits_ends_with_its_owner(waiting: Leashed) -> None:
+    status = os.fdopen(os.dup(waiting.status), "rb")
+    waiting.close()
+    waiting.process.wait(20)
+    assert status.read() == b""
+    status.close()
+
+
+def test_a_signal_ends_a_leash_that_waits(waiting: Leashed) -> None:
+    until(lambda: _catches(waiting.process.pid, signal.SIGTERM), "the leash listens to signals")
+    waiting.process.send_signal(signal.SIGTERM)
+    assert waiting.process.wait(20) == 1
+    waiting.run(["true"], env={}, cwd=Path("/"))
+    assert reports_of(waiting) == [], "what comes too late is not run"
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
+def test_a_stop_that_comes_with_the_order_to_run_gives_the_grace(waiting: Leashed, tmp_path: Path) -> None:
+    order = {
+        "argv": ["sleep", "600"],
+        "env": dict(os.environ),
+        "cwd": str(tmp_path),
+        "max_runtime_s": None,
+        "orphan_grace_s": 1.0,
+        "remove": None,
+    }
+    os.write(waiting.control, json.dumps(order).encode() + b"\n" + json.dumps({"stop": 600.0}).encode() + b"\n")
+    end = reports_of(waiting)[-1]
+    assert (end["exit"], end["reason"]) == (-signal.SIGTERM, "stopped")
+
+
+def test_a_large_order_arrives_whole(waiting: Leashed, tmp_path: Path) -> None:
+    parts = {f"PART{number}": "x" * 100_000 for number in range(5)}
+    waiting.run(["sh", "-c", "echo ${#PART0} ${#PART4}"], env={**parts, "PATH": os.environ["PATH"]}, cwd=tmp_path)
+    assert reports_of(waiting)[-1]["exit"] == 0
+    assert (tmp_path / "output").read_text().split() == ["100000", "100000"]
+
+
+def test_a_program_is_looked_for_on_the_path_of_the_run(waiting: Leashed, tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "only-here"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexit 9\n")
+    program.chmod(0o700)
+    waiting.run(["only-here"], env={"PATH": f"{program.parent}:/usr/bin:/bin"}, cwd=tmp_path)
+    assert reports_of(waiting)[-1]["exit"] == 9
+
+
+def test_a_leash_knows_no_environment(waiting: Leashed, tmp_path: Path) -> None:
+    # The command is of the same user, so it may look.
+    waiting.run(
+        ["sh", "-c", "tr '\\0' '\\n' </proc/$PPID/environ | cut -d= -f1"], env={"PATH": os.environ["PATH"], "OWN": "1"}, cwd=tmp_path
+    )
+    assert reports_of(waiting)[-1]["exit"] == 0
+    assert set((tmp_path / "output").read_text().split()) <= {"LC_CTYPE", "LD_LIBRARY_PATH"}
+
+
+def test_a_kennel_hands_each_leash_out_once_and_none_that_has_ended(tmp_path: Path) -> None:
+    kennel = Kennel()
+    kennel.fill()
+    first = kennel.waiting
+    kennel.fill()
+    assert kennel.waiting == first, "one is enough"
+    taken = [kennel.take()]
+    assert (taken[0][0].process.pid, kennel.waiting) == (first, None)
+    taken.append(kennel.take())
+    kennel.fill()
+    dead = kennel.waiting
+    assert dead is not None
+    os.kill(dead, signal.SIGKILL)
+    os.waitid(os.P_PID, dead, os.WEXITED | os.WNOWAIT)
+    taken.append(kennel.take())
+    assert len({leashed.process.pid for leashed, _ in taken} | {dead}) == 4
+    for number, (leashed, output) in enumerate(taken):
+        leashed.run(["echo", str(number)], env={"PATH": os.environ["PATH"]}, cwd=tmp_path)
+        with os.fdopen(output, "rb") as said:
+            assert said.read().decode().strip() == str(number)
+        leashed.close()
+        leashed.process.wait(20)
+    kennel.close()
+    kennel.close()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster.backends.ray import warm_supervisor
+from cluster.backends.ray.leashed import Kennel
 from cluster.backends.ray.outbox import nothing_seen
 from cluster.backends.ray.room import Room
 from cluster.backends.ray.warm_supervisor import BUSY, NO_ROOM, WarmSupervisor
+from tests.network import until
 from tests.ray_runs import script
 
 BUNDLE = {"CPU": 1.0}
@@ -41,6 +43,21 @@ class NearRoom(Room):
 
     def release(self) -> None:
         self.held.clear()
+
+
+@pytest.fixture(autouse=True)
+def kennels(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Kennel]]:
+    """Where the supervisors' leashes wait; they end with the test as they would with the supervisor's process."""
+    made: list[Kennel] = []
+
+    def make() -> Kennel:
+        made.append(Kennel())
+        return made[-1]
+
+    monkeypatch.setattr(warm_supervisor, "Kennel", make)
+    yield made
+    for kennel in made:
+        kennel.close()
 
 
 @pytest.fixture(autouse=True)
@@ -174,5 +191,24 @@ def test_a_process_in_which_a_thread_of_a_run_goes_on_is_given_up(monkeypatch: p
         assert room.held == [], "its room is free at once"
         await preparing
         go_on.set()
+
+    run(scenario)
+
+
+def test_a_leash_waits_before_each_run_and_serves_one(kennels: list[Kennel]) -> None:
+    async def scenario() -> None:
+        supervisor = WarmSupervisor("owner", "node", NearRoom())
+        await supervisor.warm()
+        (kennel,) = kennels
+        served = []
+        for worker in ("first", "second"):
+            waiting = kennel.waiting
+            assert waiting is not None
+            assert await supervisor.take(worker, 0, BUNDLE, 30.0) == ""
+            assert int(await log_of(supervisor, worker, "echo $PPID")) == waiting, "its command is a child of the leash that waited"
+            assert await supervisor.let_go(worker)
+            served.append(waiting)
+            await asyncio.to_thread(until, lambda: kennel.waiting is not None, "the next leash waits")
+        assert kennel.waiting not in served
 
     run(scenario)
