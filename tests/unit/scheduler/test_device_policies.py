@@ -76,6 +76,17 @@ def test_bestfit_leaves_the_least_room() -> None:
     assert decided("bestfit", nodes("T4 96  1000", "T4 16  1000"), shapes("8 1000"))[0] == 1
 
 
+def test_bestfit_weighs_cores_and_devices_by_what_a_usual_node_has() -> None:
+    # One core more is next to nothing beside half of a device.
+    assert decided("bestfit", nodes("T4 65  500", "T4 64  1000"), shapes("8 470")) == (0, 0)
+    assert decided("bestfit", nodes("T4 96  500", "T4 16  1000"), shapes("8 470")) == (1, 0)
+
+
+def test_the_usual_node_is_the_median_of_those_with_devices() -> None:
+    known = facts(nodes("T4 8  1000", "T4 16  1000", "T4 96  1000 1000", "T4 1", "T4 2"), shapes("1 1000"))
+    assert (known.usual_cpu_milli, known.usual_gpu_milli) == (16_000, 1000)
+
+
 def test_fgd_closes_the_device_whose_rest_nobody_could_use() -> None:
     # After 500 the first device keeps 100, which the mix cannot use; the second keeps nothing that is lost.
     assert decided("fgd", nodes("T4 96  600 500 1000", "T4 96  600 1000 1000"), shapes("1 500", "1 1000"), [1, 1]) == (0, 1)
