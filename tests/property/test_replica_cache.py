@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from pathlib import Path
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -112,3 +113,5 @@ class Caching(RuleBasedStateMachine):
 
 
 TestCaching = Caching.TestCase
+# Each step writes to a disk and waits for it.
+TestCaching.settings = settings(max_examples=30, stateful_step_count=25)

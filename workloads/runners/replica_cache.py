@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from workloads.catalogue.locations import suffix
-from workloads.errors import CacheError
+from workloads.errors import CacheError, DataChangedError
 
 STATE_DIRECTORY = ".state"
 PATIENCE_S = 60.0
@@ -250,7 +250,7 @@ class ReplicaCache:
 
     def _remove(self, name: str) -> None:
         """All that there is of a version that nobody holds."""
-        for path in (self.folder / name, self._part(name), self._size(name), self._turn(name), self._lock(name)):
+        for path in (self.folder / name, self._part(name), self._size(name), self._turn(name), self._lock(name), self._fault(name)):
             path.unlink(missing_ok=True)
 
     # --- one transfer at a time ---
@@ -258,19 +258,37 @@ class ReplicaCache:
     def _have(self, item: Wanted, bring: Bring, use: Use) -> None:
         path = self.folder / item.name
         if not path.exists():
+            asked_ns = time.time_ns()
             with _locked(self._turn(item.name)):
                 if not path.exists():
-                    use.brought.append(bring(item, self._part(item.name)))
+                    self._check_fault(item, asked_ns)
+                    use.brought.append(self._brought(item, bring))
                     use.misses += 1
                     return self._publish(item)
         use.hits += 1
         return None
 
+    def _brought(self, item: Wanted, bring: Bring) -> Brought:
+        """Bring it in; where the bytes are not those that were published, leave word for all who wait for their turn."""
+        try:
+            return bring(item, self._part(item.name))
+        except DataChangedError as error:
+            self._fault(item.name).write_text(str(error), encoding="utf-8")
+            raise
+
+    def _check_fault(self, item: Wanted, asked_ns: int) -> None:
+        """Raises DataChangedError where another found so while this one waited; what was found before is looked at anew."""
+        fault = self._fault(item.name)
+        with contextlib.suppress(FileNotFoundError):
+            if fault.stat().st_mtime_ns >= asked_ns:
+                raise DataChangedError(fault.read_text(encoding="utf-8"))
+
     def _publish(self, item: Wanted) -> None:
         """Give the copy its name. Under the books' lock, or it could be seen in neither place."""
         with self._books():
             self._part(item.name).replace(self.folder / item.name)
-            self._size(item.name).unlink(missing_ok=True)
+            for path in (self._size(item.name), self._fault(item.name)):
+                path.unlink(missing_ok=True)
             _sync_folder(self.folder)
 
     @contextlib.contextmanager
@@ -283,6 +301,9 @@ class ReplicaCache:
 
     def _turn(self, name: str) -> Path:
         return self.state / f"{name}.turn"
+
+    def _fault(self, name: str) -> Path:
+        return self.state / f"{name}.fault"
 
     def _part(self, name: str) -> Path:
         return self.state / f"{name}.part"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.network import until
 from workloads.errors import CacheError, DataChangedError
 from workloads.runners.replica_cache import STATE_DIRECTORY, Brought, ReplicaCache, Use, Wanted
 
@@ -163,6 +164,42 @@ def test_however_many_want_a_version_it_is_brought_once(tmp_path: Path) -> None:
         thread.join()
     assert source.brought == ["a"]
     assert sorted((use.hits, use.misses) for use in uses) == [(0, 1)] + [(1, 0)] * 7
+
+
+def test_data_that_changed_is_fetched_once_for_all_who_wait_and_anew_for_who_comes_later(tmp_path: Path) -> None:
+    copies, going, open_ = cache(tmp_path), threading.Event(), threading.Event()
+    tried: list[str] = []
+
+    def changed(item: Wanted, part: Path) -> Brought:  # noqa: ARG001
+        tried.append(item.uri)
+        going.set()
+        assert open_.wait(20)
+        raise DataChangedError("it changed")
+
+    found: list[str] = []
+
+    def want() -> None:
+        try:
+            copies.take([version("a")], changed)
+        except DataChangedError as error:
+            found.append(str(error))
+
+    threads = [threading.Thread(target=want) for _ in range(4)]
+    threads[0].start()
+    assert going.wait(20)
+    for thread in threads[1:]:
+        thread.start()
+    locks = Path("/proc/locks")
+    inode = str((copies.state / f"{version('a').name}.turn").stat().st_ino)
+    until(lambda: sum("->" in line and f":{inode} " in line for line in locks.read_text().splitlines()) == 3, "three wait for their turn")
+    open_.set()
+    for thread in threads:
+        thread.join()
+    assert (found, len(tried)) == (["it changed"] * 4, 1)
+    want()
+    assert len(tried) == 2
+    copies.take([version("a")], Source())[1].close()
+    assert held(copies) == ["a"]
 
 
 def test_a_killed_process_holds_nothing_and_its_beginning_is_gone_on_with(tmp_path: Path) -> None:
