@@ -114,4 +114,4 @@ class Caching(RuleBasedStateMachine):
 
 TestCaching = Caching.TestCase
 # Each step writes to a disk and waits for it.
-TestCaching.settings = settings(max_examples=30, stateful_step_count=25)
+TestCaching.settings = settings(max_examples=25, stateful_step_count=20)
