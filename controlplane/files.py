@@ -91,6 +91,10 @@ class RunFiles:
         """Remove what a run brought that did not succeed."""
         shutil.rmtree(self._results / _checked(RUN_ID, run_id), ignore_errors=True)
 
+    def result_sizes(self) -> dict[str, int]:
+        """Bytes of the result files that are there, by run."""
+        return {folder.name: self._brought(folder.name, folder) for folder in self._results.iterdir()}
+
     def _brought(self, run_id: str, besides: Path) -> int:
         """Bytes of the files that a run has brought, without the one that comes again now."""
         folder = self._results / run_id

@@ -8,6 +8,7 @@ missing where. A piece that comes again changes nothing.
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,21 @@ class RunLogs:
             f"\n[cpn] {dropped} bytes of this log were dropped here; of a run's log {self.max_bytes} bytes are kept "
             "(CPN_MAX_LOG_BYTES), from its beginning and its end\n"
         ).encode()
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the logs that are there, by run."""
+        found: dict[str, int] = {}
+        for path in self._folder.iterdir():
+            run_id, _, kind = path.name.rpartition(".")
+            size = sum(_size(segment) for _, segment in self._segments(run_id)) if kind == "tail" else _size(path)
+            found[run_id] = found.get(run_id, 0) + size
+        return found
+
+    def drop(self, run_id: str) -> None:
+        """Remove a log."""
+        (self._folder / f"{run_id}.log").unlink(missing_ok=True)
+        shutil.rmtree(self._tail(run_id), ignore_errors=True)
+        self._unstored.pop(run_id, None)
 
     def _append_tail(self, run_id: str, offset: int, data: bytes) -> int:
         """How many bytes of a piece are in segments now, from its beginning on."""

@@ -14,6 +14,7 @@ DEFAULT_PORT = 8642
 LEAST = {
     "capture": 0, "max_capture_bytes": 1, "preemption_per_cycle": 0, "preemption_restarts": 0, "max_batch": 1, "max_batch_bytes": 1,
     "max_log_bytes": 4096, "max_result_bytes": 1,
+    "keep_results_days": 0, "keep_results_bytes": 0, "keep_logs_days": 0, "keep_logs_bytes": 0,
 }  # fmt: skip
 BACKFILL, MOST_HEADS = ("none", "easy", "conservative"), 200
 # What CPN_SCORES may name, as in `scheduler.engine.snapshot.Weights`, and the most that one may count.
@@ -50,6 +51,11 @@ class Settings:
     sweep_interval_s: float = 1.0
     max_result_bytes: int = 1024**3
     max_log_bytes: int = 64 * 1024**2
+    keep_results_days: float = 0.0
+    keep_results_bytes: int = 0
+    keep_logs_days: float = 0.0
+    keep_logs_bytes: int = 0
+    keep_interval_s: float = 600.0
     capture: int = 0
     max_capture_bytes: int = 256 * 1024**2
     zone_labels: str = ""
@@ -124,6 +130,8 @@ def load(environ: dict[str, str] | None = None, **overrides: Any) -> Settings:
         raise ValueError(f"CPN_PREEMPTION_CLAIM_S={values['preemption_claim_s']} must be more than 0")
     if not values.get("resize_settle_s", 0.0) >= 0:
         raise ValueError(f"CPN_RESIZE_SETTLE_S={values['resize_settle_s']} must be 0 or more")
+    if not values.get("keep_interval_s", 1.0) > 0:
+        raise ValueError(f"CPN_KEEP_INTERVAL_S={values['keep_interval_s']} must be more than 0")
     for name, least in LEAST.items():
         if values.get(name, least) < least:
             raise ValueError(f"CPN_{name.upper()}={values[name]} must be {least} or more")

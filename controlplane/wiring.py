@@ -1,8 +1,8 @@
 """The control plane put together: store, bells, cycle, metrics and files, with the threads that drive them.
 
-Two threads run beside the HTTP server and the store's writer: one runs cycles whenever its bell rings (or a
-delayed retry is due), one judges the members' health once a second. Both survive any single failure: it is
-logged, and the next turn tries again.
+Threads run beside the HTTP server and the store's writer: one runs cycles whenever its bell rings (or a delayed
+retry is due), one judges the members' health once a second, and one removes results and logs where they have a limit. All
+survive any single failure: it is logged, and the next turn tries again.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from cluster.health import HealthPolicy
 from cluster.protocol import SyncRequest
 from controlplane.captures import KeptDecisions
 from controlplane.files import RunFiles
+from controlplane.retention import Retention
 from controlplane.settings import Settings
 from controlplane.tokens import TokenBook
 from controlplane.withdrawals import Withdrawals
@@ -69,13 +70,17 @@ class ControlPlane:
         self.metrics = Metrics(self.network_state)
         self.tokens = TokenBook(store, self.clock)
         self.files = RunFiles(settings.data_dir, max_log_bytes=settings.max_log_bytes, max_result_bytes=settings.max_result_bytes)
+        self.retention = Retention(settings, store, self.files)
         self.stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Begin to decide. Agents are asked to name their runs, because the database may be one that was restored."""
         self.store.write(lambda tx: fleet.want_introductions(tx.conn))
-        for name, loop in (("cycle", self._cycle_loop), ("sweep", self._sweep_loop)):
+        loops = [("cycle", self._cycle_loop), ("sweep", self._sweep_loop)]
+        if self.retention.any:
+            loops.append(("retention", self._retention_loop))
+        for name, loop in loops:
             thread = threading.Thread(target=loop, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -178,3 +183,12 @@ class ControlPlane:
                 self.tidy(done)
             except Exception:
                 log.exception("judging the members' health failed; the next turn tries again")
+
+    def _retention_loop(self) -> None:
+        while True:
+            try:
+                self.retention.sweep(self.clock.now())
+            except Exception:
+                log.exception("removing results and logs failed; the next turn tries again")
+            if self.stopping.wait(self.settings.keep_interval_s):
+                return

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from fastapi import HTTPException
+
 from controlplane.api import views
 from controlplane.api.explanation_schemas import ExplanationView
 from controlplane.api.promises import promise_of, promise_words, told
@@ -16,8 +18,8 @@ from controlplane.tokens import Principal
 from controlplane.wiring import ControlPlane
 from scheduler.errors import ConflictError, NotFoundError
 from scheduler.holds import predecessors
-from scheduler.lifecycle import Cause, State
-from scheduler.store import arrays, evictions, jobs
+from scheduler.lifecycle import FINAL, Cause, State
+from scheduler.store import arrays, evictions, jobs, removals
 from scheduler.store.records import ArrayRecord, EventRecord, JobRecord, RunRecord
 from scheduler.store.session import Connection
 
@@ -65,6 +67,29 @@ def look_up(conn: Connection, job_id: str) -> Found:
         return Found(jobs.get_job(conn, array.first), [], array, True)
     array_of = arrays.get_array(conn, job.array_id) if job.array_id is not None else None
     return Found(job, jobs.runs_of(conn, [job.id]), array_of, False)
+
+
+def with_removals(plane: ControlPlane, found: Found) -> JobView:
+    """The same as a document that says what is not kept any more."""
+    view = found.view(plane.clock.now())
+    if found.is_array or found.state not in FINAL or found.job.run_id is None:
+        return view
+    with plane.store.read() as conn:
+        gone = removals.removed(conn, found.job.run_id)
+    at = {f"{what}_removed_at": views.moment(seconds) for what, seconds in gone.items()}
+    return view.model_copy(update=at) if at else view
+
+
+def check_kept(plane: ControlPlane, job: JobRecord, what: removals.What) -> None:
+    """Raises an HTTP 410 when the result or the log of a job's current run was removed."""
+    with plane.store.read() as conn:
+        at = removals.removed(conn, job.run_id or "").get(what)
+    if at is not None:
+        setting = f"CPN_KEEP_{what.upper()}S_"
+        raise HTTPException(
+            410, f"the {what} of {job.id} was removed on {views.clock(views.moment(at))}, as the operator set by {setting}DAYS or "
+            f"{setting}BYTES; submit the job again to have a new one"
+        )  # fmt: skip
 
 
 def load(plane: ControlPlane, principal: Principal, job_id: str) -> tuple[JobRecord, list[RunRecord]]:

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from controlplane.api.auth import Buyer, Plane
-from controlplane.api.found_jobs import load
+from controlplane.api.found_jobs import check_kept, load
 from controlplane.tokens import Principal
 from controlplane.wiring import ControlPlane
 from scheduler.bells import job_bell
@@ -23,7 +23,9 @@ router = APIRouter(tags=["jobs"])
 LOOK_AGAIN_S = 5.0
 # Lines of rank 0 say nothing of it.
 OF_ANOTHER = re.compile(rb"\[rank (\d+)\] ")
-TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, 410: {"description": "It is not kept any more"},
+}  # fmt: skip
 
 
 class OneWorker:
@@ -58,7 +60,7 @@ class OneWorker:
         return data[skipped:]
 
 
-@router.get("/jobs/{job_id}/logs", response_class=StreamingResponse, responses=TEXT)
+@router.get("/jobs/{job_id}/logs", response_class=StreamingResponse, responses=ANSWERS)
 async def job_logs(
     job_id: str, principal: Buyer, plane: Plane, follow: bool = False,
     offset: Annotated[int, Query(ge=0, description="of the log, or with `worker` of that worker's part of it")] = 0,
@@ -66,6 +68,7 @@ async def job_logs(
 ) -> StreamingResponse:  # fmt: skip
     """The log of the current run from a byte offset; with `follow`, on through further attempts until the job has ended."""
     job, _ = await run_in_threadpool(load, plane, principal, job_id)
+    await run_in_threadpool(check_kept, plane, job, "log")
     most = job.parsed().resources.most
     if worker is not None and worker >= most:
         raise NotFoundError(f"the job has no worker {worker}; it has {'only worker 0' if most == 1 else f'workers 0 to {most - 1}'}")

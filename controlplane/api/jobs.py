@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from controlplane.api import views
 from controlplane.api.auth import Buyer, Plane, Reader
 from controlplane.api.explanation_schemas import ExplanationView
-from controlplane.api.found_jobs import Found, explanation, find, load, look_up, page_views
+from controlplane.api.found_jobs import Found, check_kept, explanation, find, load, look_up, page_views, with_removals
 from controlplane.api.paging import Cursor, Limit, decode_number, encode
 from controlplane.api.promises import flexible_plan, told
 from controlplane.api.prose import verdict_view
@@ -40,6 +40,7 @@ Wait = Annotated[float, Query(ge=0, le=60, description="seconds to wait for news
 KEY = re.compile(r"^[\x21-\x7e]{1,200}$")
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 FILE: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
+GONE: dict[int | str, dict[str, Any]] = {410: {"description": "It is not kept any more"}}
 REPEATED: dict[int | str, dict[str, Any]] = {200: {"model": JobView, "description": "The first job under this Idempotency-Key"}}
 
 
@@ -157,7 +158,7 @@ async def get_job(
             found = await run_in_threadpool(find, plane, principal, job_id)
             left = deadline - time.monotonic()
             if found.version > after_version or found.state in FINAL or left <= 0 or plane.stopping.is_set():
-                return found.view(plane.clock.now())
+                return await run_in_threadpool(with_removals, plane, found)
             # Why a job waits may change while the job does not.
             if after_cause is not None and (view := found.view(plane.clock.now())).cause != after_cause:
                 return view
@@ -239,16 +240,17 @@ def _delivered(plane: ControlPlane, principal: Principal, job_id: str) -> tuple[
     run = next((run for run in runs if run.id == job.run_id), None)
     if job.state != State.SUCCEEDED or run is None:
         raise HTTPException(409, f"the job is {job.state}; there is a result only when it has succeeded (`cpn job wait {job_id}`)")
+    check_kept(plane, job, "result")
     return job, run
 
 
-@router.get("/jobs/{job_id}/result")
+@router.get("/jobs/{job_id}/result", responses=GONE)
 async def job_result(job_id: str, principal: Buyer, plane: Plane) -> ResultView:
     """The first rows of a table, and the files that the job delivered."""
     return views.result_view(*await run_in_threadpool(_delivered, plane, principal, job_id))
 
 
-@router.get("/jobs/{job_id}/result/files/{name:path}", response_class=FileResponse, responses=FILE)
+@router.get("/jobs/{job_id}/result/files/{name:path}", response_class=FileResponse, responses={**FILE, **GONE})
 async def job_result_file(job_id: str, name: str, principal: Buyer, plane: Plane) -> FileResponse:
     """One file of the result."""
     _, run = await run_in_threadpool(_delivered, plane, principal, job_id)

@@ -311,6 +311,8 @@ class JobView(Answer):
     spec: JobSpec
     runs: list[RunView] = Field(default=[])
     array: ArrayView | None = None
+    result_removed_at: datetime | None = Field(default=None, description="when its result had been kept long enough")
+    log_removed_at: datetime | None = Field(default=None, description="when its log had been kept long enough")
 
 
 class EventView(Answer):

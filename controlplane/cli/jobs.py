@@ -170,6 +170,8 @@ def _details(job: JobView) -> None:
         ("inputs", joined(spec.inputs)), *_when(spec), ("quote", f"at most {job.quote.total}" if job.quote else None),
         ("submitted", clock(job.submitted_at)), ("started", clock(job.started_at)), ("finished", clock(job.finished_at)),
         ("ran", lasted(job.started_at, job.finished_at)),
+        ("result", f"removed {clock(job.result_removed_at)}" if job.result_removed_at else None),
+        ("log", f"removed {clock(job.log_removed_at)}" if job.log_removed_at else None),
     ])  # fmt: skip
     if job.runs:
         heading("Runs")

@@ -178,6 +178,11 @@ receipts = Table("receipts", metadata,
     Column("tenant", String(63), nullable=False), Column("receipt", JSON, nullable=False), Column("issued_at", Float, nullable=False),
     Index(None, "tenant", "issued_at"))  # fmt: skip
 
+# Results and logs that were kept long enough. what: result | log.
+removals = Table("removals", metadata,
+    Column("run_id", String(48), primary_key=True), Column("what", String(8), primary_key=True),
+    Column("at", Float, nullable=False))  # fmt: skip
+
 targets = Table("targets", metadata,
     Column("name", String(63), primary_key=True), Column("target", JSON, nullable=False),
     Column("created_at", Float, nullable=False))  # fmt: skip

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from cluster.backends.memory import Behaviour
+from cluster.protocol import Preview
 from controlplane import run_logs
 from scheduler.store import jobs
 from tests.network import PATIENT, Network, job, until
@@ -86,3 +87,23 @@ def test_a_result_that_is_not_taken_says_why_and_leaves_nothing(small: Network, 
     assert not [path for path in (data / "results").rglob("*") if path.is_file()]
     small.operator.post(f"/jobs/{running['id']}:cancel")
     assert small.wait(running["id"])["state"] == "cancelled"
+
+
+def test_what_was_kept_long_enough_is_removed_and_everybody_is_told(tmp_path: Path) -> None:
+    settings = {"keep_results_bytes": 3, "keep_logs_days": 1e-9, "keep_interval_s": 0.05}
+    preview = Preview(columns=("one",), types=("INTEGER",), rows=((1,),), total_rows=1)
+    with Network(tmp_path / "data", **settings, **PATIENT) as network:
+        network.add_tenant()
+        network.add_cluster("sh", script=lambda _run: Behaviour(log=("said\n",), preview=preview))
+        done = network.wait(network.submit(job())["id"])
+        assert network.ok(network.operator.get(f"/jobs/{done['id']}/result"))["preview"]["rows"] == [[1]]
+        path = network.plane.files.result_path(done["run_id"], "rows.parquet")
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"rows")
+        until(lambda: None not in [network.job(done["id"])[f"{what}_removed_at"] for what in ("result", "log")], "both are removed")
+        for what in ("result", "logs", "result/files/rows.parquet"):
+            gone = network.operator.get(f"/jobs/{done['id']}/{what}")
+            assert (gone.status_code, gone.json()["type"]) == (410, "urn:cpn:problem:gone")
+            assert f"CPN_KEEP_{'LOGS' if what == 'logs' else 'RESULTS'}_DAYS" in gone.json()["detail"]
+        until(lambda: not path.exists() and not [*(tmp_path / "data/logs").iterdir()], "the files are gone")
+        assert network.ok(network.operator.get(f"/jobs/{done['id']}/receipt"))["run_id"] == done["run_id"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -240,6 +241,10 @@ def test_a_job_is_shown_with_its_runs(server: FakeServer) -> None:
     result = server.run("job", "show", "job-a")
     assert "1 cores, 1GiB" in result.stdout
     assert "boom" in result.stdout
+    assert "removed" not in result.stdout
+    server.answers["GET /jobs/job-a"] = job("failed", 3, runs=[run], result_removed_at=T1, log_removed_at=T1)
+    shown = server.run("job", "show", "job-a").stdout
+    assert len(re.findall(r"^(?:result|log) +removed \d{4}", shown, re.MULTILINE)) == 2, shown
 
 
 def test_an_explanation_is_in_words(server: FakeServer) -> None:
