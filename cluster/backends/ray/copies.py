@@ -30,9 +30,9 @@ class Copies:
         self._unwanted = tuple(sorted(versions))
 
     def state(self, nodes: Collection[str]) -> CacheState | None:
-        """What these nodes have, by their ids; None while one of them has not been heard."""
-        found = [self._known[node] for node in sorted(nodes) if node in self._known]
-        return together(found) if len(found) == len(nodes) else None
+        """What these nodes have, by their ids; None while one of them has not been heard. Others are forgotten."""
+        self._known = {node: self._known[node] for node in sorted(nodes) if node in self._known}
+        return together(list(self._known.values())) if len(self._known) == len(nodes) else None
 
     async def look(self, workers: Iterable[tuple[str, Any]]) -> None:
         """Ask the worker (node id, actor) of each node."""
