@@ -78,6 +78,15 @@ def read_through(uri: str, *, target: IO[bytes] | None = None, most_bytes: int |
         return _pump(uri, source, target, hashlib.sha256(), 0, most_bytes, progress)
 
 
+def prepare(uri: str) -> None:
+    """Load the driver that reading this needs, so that what is timed is the way of the bytes. Raises DataUnavailableError, DataError."""
+    if local_path(uri) is None:
+        with _readable(uri):
+            import fsspec
+
+            fsspec.core.url_to_fs(uri)
+
+
 def read_on(uri: str, target: IO[bytes], *, most_bytes: int, moved: Moved) -> Measure:
     """Go on with a copy where it ends: `target` (readable and writable) holds the first bytes, or none. The measure is of all bytes.
 

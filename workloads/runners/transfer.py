@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from workloads.catalogue.locations import Measure, Moved, Progress, read_on, shown, storable
+from workloads.catalogue.locations import Measure, Moved, Progress, prepare, read_on, shown, storable
 from workloads.errors import CacheError, DataChangedError, DataUnavailableError
 from workloads.runners.replica_cache import Brought, Wanted
 
@@ -59,6 +59,7 @@ def bring(item: Wanted, part: Path, pace: Pace, *, clock: Clock = time.monotonic
     Raises DataUnavailableError then, DataChangedError when the bytes are not those that were published, and CacheError when there
     is no room for them: both leave nothing.
     """
+    prepare(item.uri)
     began, begun_bytes, moved = clock(), _size(part), 0
 
     def on_move(piece: int, size: int) -> None:
