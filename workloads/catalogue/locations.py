@@ -82,7 +82,7 @@ def prepare(uri: str) -> None:
     """Load the driver that reading this needs, so that what is timed is the way of the bytes. Raises DataUnavailableError, DataError."""
     if local_path(uri) is None:
         with _readable(uri):
-            import fsspec
+            import fsspec  # type: ignore[import-untyped]
 
             fsspec.core.url_to_fs(uri)
 
@@ -161,7 +161,7 @@ def _opened(uri: str, start: int = 0) -> Iterator[tuple[IO[bytes], int]]:
 
 
 def _open_elsewhere(uri: str, start: int) -> tuple[IO[bytes], int]:
-    import fsspec  # type: ignore[import-untyped]
+    import fsspec
 
     filesystem, place = fsspec.core.url_to_fs(uri)
     if not uri.startswith("http"):
