@@ -14,9 +14,9 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from cluster.computing_power import published_watts
+from workloads.faults import Fault, refuse
 from workloads.hours import WEEK_S, Hours, Week, ZoneName, overlaps
 from workloads.resources import Resources
-from workloads.spec import Fault, refuse
 
 CORE = "core"
 # A longer run is taken to meet the hours of the week as its first weeks do, so that nobody counts the hours of a century.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cluster.carbon import Carbon
 from cluster.replicas import CacheState
 from workloads.catalogue.pricing import Prices
+from workloads.faults import refuse
+from workloads.ray_jobs import RayJobs
 from workloads.spec import Jurisdiction, Labels, Name
 
 BackendName = Literal["ray", "memory"]
 Mode = Literal["push", "pull"]
+NO_RAY = "only a cluster of backend ray runs jobs of kind ray; leave it out"
 
 
 class _Frozen(BaseModel):
@@ -39,6 +42,15 @@ class ClusterSpec(_Frozen):
     inbound_bandwidth_mib_s: float = Field(default=100.0, gt=0, le=1e6, description="assumed speed of transfers from other members")
     endpoint: Endpoint = Endpoint()
     carbon: Carbon | None = Field(default=None, description="what its electricity emits; left out, runs there have no estimate")
+    ray_jobs: RayJobs | None = Field(
+        default=None, description="left out, it runs no jobs of kind ray, whose programs share its Ray with all others"
+    )
+
+    @model_validator(mode="after")
+    def _only_ray_runs_ray_jobs(self) -> Self:
+        if self.ray_jobs is not None and self.backend != "ray":
+            refuse("ClusterSpec", [(("ray_jobs",), NO_RAY)])
+        return self
 
 
 class NodeAccelerator(_Frozen):

@@ -16,10 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from cluster.model import Inventory
 from cluster.replicas import MOST_TOLD, CacheCounts, CacheLimits, Transfer
 from workloads.catalogue.product import Format
+from workloads.ray_jobs import RayJobs, RuntimeEnv
 
 Category = Literal[
     "exit", "max_runtime", "cancelled", "preempted", "start_failed", "data", "data_changed", "cache", "statement", "lost", "infrastructure",
-    "result", "storage",
+    "result", "storage", "runtime_env", "beyond_grant",
 ]  # fmt: skip
 
 
@@ -47,11 +48,13 @@ class RunRequest(_Frozen):
     job_id: str
     attempt: int
     epoch: int
-    kind: Literal["sql", "command", "training"]
+    kind: Literal["sql", "command", "training", "ray"]
     sql: str | None = None
     engine: Literal["duckdb", "daft"] = Field(default="duckdb", description="what runs a statement; Daft on all of the run's workers")
     or_duckdb: bool = Field(default=False, description="a statement that Daft turns out not to run goes to DuckDB on the first worker")
     command: tuple[str, ...] = ()
+    runtime_env: RuntimeEnv | None = Field(default=None, description="kind ray: what its tasks and actors have")
+    ray_jobs: RayJobs | None = Field(default=None, description="kind ray: what the cluster's operator allows")
     files: dict[str, str] = {}
     env: dict[str, str] = {}
     inputs: dict[str, InputFile] = {}

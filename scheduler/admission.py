@@ -70,7 +70,7 @@ def examine(conn: Connection, spec: JobSpec, now: float, *, may_wait: bool = Tru
     clusters = fleet.list_clusters(conn)
     ways = judge_at(spec, market, clusters, now)
     assessments = tuple(item for way in ways for item in way.assessments)
-    if assessments and all(item.reason in POLICY for item in assessments):
+    if assessments and all(any(against.reason in POLICY for against in item.against) for item in assessments):
         if spec.flexible is not None and any(item.reason is Reason.OVER_BUDGET for item in assessments):
             strict = any(queue.order == "strict" for queue in fleet.list_queues(conn) if queue.name == spec.queue)
             if strict or not may_wait:

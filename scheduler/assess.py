@@ -18,6 +18,7 @@ from workloads.catalogue.policy import Refusal, judge
 from workloads.catalogue.pricing import Quote, QuotedInput, quote_run
 from workloads.catalogue.product import Product, ProductVersion
 from workloads.errors import CurrencyMismatchError
+from workloads.ray_jobs import forbidden
 from workloads.spec import JobSpec
 
 
@@ -80,6 +81,7 @@ def assess(spec: JobSpec, inputs: Sequence[InputData], cluster: ClusterSpec, now
     """Judge one job at one cluster at one time. `inbound` is how data comes there, as declared where nothing else is known."""
     rights = [(item.product, item.licences) for item in inputs]
     against = [from_refusal(refusal) for refusal in judge(spec, rights, cluster=cluster.name, jurisdiction=cluster.jurisdiction, now=now)]
+    against += _unsupported(spec, cluster)
     inbound = inbound or Inbound(cluster.inbound_bandwidth_mib_s)
     held = frozenset(item.version.sha256 for item in inputs if item.version.sha256 in inbound.held)
     quoted = _quoted(inputs, cluster, held)
@@ -98,10 +100,20 @@ def assess(spec: JobSpec, inputs: Sequence[InputData], cluster: ClusterSpec, now
     if quote is not None:
         against.extend(_over_budget(spec, quote))
     return Assessment(
-        cluster=cluster.name, against=tuple(sorted(against, key=lambda item: item.reason)), quote=quote,
+        cluster=cluster.name, against=tuple(sorted(against, key=_rank)), quote=quote,
         transfer_bytes=moved, transfer_s=transfer_s,
         workers=workers, least_quote=least, starts_at=starts_at, carbon_g=_carbon_g(spec, cluster, starts_at), held=held,
     )  # fmt: skip
+
+
+def _rank(item: Against) -> tuple[bool, Reason]:
+    """Rights first, then what the cluster does not run, then money: another hour may pay for a start, but changes no kind."""
+    return item.reason in (Reason.CURRENCY, Reason.OVER_BUDGET), item.reason
+
+
+def _unsupported(spec: JobSpec, cluster: ClusterSpec) -> list[Against]:
+    found = forbidden(spec.runtime_env, cluster.ray_jobs) if spec.kind == "ray" else None
+    return [Against(Reason.KIND_UNSUPPORTED, *found)] if found else []
 
 
 def _carbon_g(spec: JobSpec, cluster: ClusterSpec, begin_s: float) -> float | None:

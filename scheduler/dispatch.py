@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from cluster.model import ClusterSpec
 from cluster.protocol import InputFile, Instruction, RunRequest
 from scheduler.assess import InputData, is_local
 from scheduler.device_books import devices_of
@@ -27,18 +28,19 @@ def run_name(job_id: str, attempt: int) -> str:
 
 
 def run_request(
-    spec: JobSpec, run: RunRecord, inputs: Sequence[InputData], array_index: int | None = None, jurisdiction: str | None = None
+    spec: JobSpec, run: RunRecord, inputs: Sequence[InputData], array_index: int | None = None, cluster: ClusterSpec | None = None
 ) -> RunRequest:  # fmt: skip
-    """All that the backend needs to start a run; `array_index` of a task of an array, `jurisdiction` of the cluster that it goes to."""
+    """All that the backend needs to start a run; `array_index` of a task of an array, `cluster` that it goes to."""
     return RunRequest(
         run_id=run.id, job_id=run.job_id, attempt=run.attempt, epoch=run.epoch, kind=spec.kind, sql=spec.sql, command=spec.command,
         engine=spec.chosen_engine.engine if spec.chosen_engine else "duckdb",
         or_duckdb=spec.chosen_engine is not None and spec.chosen_engine.asked == "auto",
         files=dict(spec.files), env={**spec.env, **_task_env(spec, run, array_index)},
-        inputs={item.alias: _input_file(spec, item, run, jurisdiction) for item in inputs},
+        inputs={item.alias: _input_file(spec, item, run, cluster.jurisdiction if cluster else None) for item in inputs},
         cpu=spec.resources.cpu, memory_bytes=spec.resources.memory, accelerator_model=run.held["accelerator_model"],
         accelerator_count=run.held["accelerator_count"], accelerator_devices=devices_of(run.held), nodes=tuple(run.nodes),
         elastic=run.elastic is not None,
+        runtime_env=spec.runtime_env, ray_jobs=cluster.ray_jobs if cluster and spec.kind == "ray" else None,
         max_runtime_s=spec.max_runtime,
     )  # fmt: skip
 

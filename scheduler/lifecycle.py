@@ -39,6 +39,8 @@ class Cause(StrEnum):
     EXIT = "exit"
     MAX_RUNTIME = "max_runtime"
     STATEMENT = "statement"
+    RUNTIME_ENV = "runtime_env"
+    BEYOND_GRANT = "beyond_grant"
     DATA = "data"
     DATA_CHANGED = "data_changed"
     CACHE = "cache"
@@ -65,6 +67,8 @@ FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 
 _S, _C = State, Cause
 BROKE = frozenset({_C.START_FAILED, _C.INFRASTRUCTURE, _C.DATA, _C.DATA_CHANGED, _C.CACHE, _C.STORAGE})
+# The work had begun, and ended because of what the user asked for.
+WORKED = frozenset({_C.EXIT, _C.STATEMENT, _C.MAX_RUNTIME, _C.RESULT, _C.RUNTIME_ENV, _C.BEYOND_GRANT})
 _GONE = frozenset({_C.CLUSTER_LOST, _C.RUN_LOST})
 
 MOVES: dict[tuple[State, State], frozenset[Cause]] = {
@@ -87,7 +91,7 @@ MOVES: dict[tuple[State, State], frozenset[Cause]] = {
     # It runs on with other workers: they were ordered, or are there.
     (_S.RUNNING, _S.RUNNING): frozenset({_C.RESIZING, _C.RESIZED}),
     (_S.RUNNING, _S.SUCCEEDED): frozenset({_C.FINISHED}),
-    (_S.RUNNING, _S.FAILED): BROKE | {_C.EXIT, _C.STATEMENT, _C.MAX_RUNTIME, _C.RESULT},
+    (_S.RUNNING, _S.FAILED): BROKE | WORKED,
     (_S.RUNNING, _S.CANCELLED): frozenset({_C.CANCELLED_BY_USER}),
     (_S.RUNNING, _S.PREEMPTED): frozenset({_C.PREEMPTED, _C.DRAINED}),
     (_S.RUNNING, _S.LOST): _GONE,

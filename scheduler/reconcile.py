@@ -19,7 +19,7 @@ from cluster.health import Health, HealthPolicy, judge
 from cluster.protocol import Observation, RunEvent, RunFinished, RunProgress, RunResized, RunStarted, RunStarting, SyncRequest, Usage
 from scheduler.bells import CYCLE, Bells, agent_bell, job_bell
 from scheduler.dispatch import DRAINED, forget_order, stop_order
-from scheduler.lifecycle import BROKE, ENDS, Cause, State
+from scheduler.lifecycle import BROKE, ENDS, WORKED, Cause, State
 from scheduler.settle import Terms, end_run
 from scheduler.sizes import Resized, order_again, take_in
 from scheduler.store import evictions, fleet, jobs, outbox
@@ -30,7 +30,8 @@ from scheduler.store.session import Transaction
 CAUSES: dict[str, Cause] = {
     "exit": Cause.EXIT, "max_runtime": Cause.MAX_RUNTIME, "start_failed": Cause.START_FAILED, "data": Cause.DATA,
     "data_changed": Cause.DATA_CHANGED, "cache": Cause.CACHE, "result": Cause.RESULT, "storage": Cause.STORAGE,
-    "statement": Cause.STATEMENT, "infrastructure": Cause.INFRASTRUCTURE, "lost": Cause.RUN_LOST,
+    "statement": Cause.STATEMENT, "runtime_env": Cause.RUNTIME_ENV, "beyond_grant": Cause.BEYOND_GRANT,
+    "infrastructure": Cause.INFRASTRUCTURE, "lost": Cause.RUN_LOST,
     "cancelled": Cause.CANCELLED_BY_USER, "preempted": Cause.PREEMPTED,
 }  # fmt: skip
 # What an end is put down to when its report names no category.
@@ -205,7 +206,7 @@ def _to_running(books: _Books, job: JobRecord, run: RunRecord) -> tuple[JobRecor
 def _finish(books: _Books, job: JobRecord, run: RunRecord, event: RunFinished) -> None:
     finish = State(event.outcome)
     cause = CAUSES[event.category] if event.category else USUAL[finish]
-    if finish is State.SUCCEEDED or cause in (Cause.EXIT, Cause.STATEMENT, Cause.MAX_RUNTIME, Cause.RESULT):
+    if finish is State.SUCCEEDED or cause in WORKED:
         # The report of the start may have been overtaken; the work did begin.
         job, run = _to_running(books, job, run)
     elif run.state == State.PLACED and cause not in BROKE:

@@ -30,7 +30,9 @@ from workloads.resources import EXACT, Resources
 from workloads.spec import JobSpec
 
 MOST_REMEMBERED = 1024
-CHARGED = frozenset({Cause.FINISHED, Cause.EXIT, Cause.MAX_RUNTIME, Cause.STATEMENT, Cause.CANCELLED_BY_USER})
+CHARGED = frozenset({
+    Cause.FINISHED, Cause.EXIT, Cause.MAX_RUNTIME, Cause.STATEMENT, Cause.RUNTIME_ENV, Cause.BEYOND_GRANT, Cause.CANCELLED_BY_USER,
+})  # fmt: skip
 
 
 class Terms:

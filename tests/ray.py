@@ -279,6 +279,10 @@ class Connection:
         cores, groups = self._agent.call(self._number, "taken")
         return float(cores), int(groups)
 
+    def left(self, run_id: str) -> list[str]:
+        """What Ray has of the programs of a run of kind ray: `actor` or `placement-group` for each."""
+        return list(self._agent.call(self._number, "left", run_id=run_id))
+
     def node(self) -> str:
         """The name of the head's one node."""
         (node,) = patiently(self.inventory).nodes

@@ -59,6 +59,8 @@ class Backends:
                 await self._backends[number].start(RunRequest.model_validate(arguments["run"]))
             elif method == "taken":
                 result = await asyncio.to_thread(_taken)
+            elif method == "left":
+                result = await asyncio.to_thread(_left, arguments["run_id"])
             elif method == "resize":
                 size = GangSize.model_validate(arguments.pop("size"))
                 await self._backends[number].resize(size=size, **arguments)
@@ -88,6 +90,19 @@ def _taken() -> tuple[float, int]:
     free, everything = ray.available_resources(), ray.cluster_resources()
     groups = [group for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
     return everything["CPU"] - free.get("CPU", 0.0), len(groups)
+
+
+def _left(run_id: str) -> list[str]:
+    """What the programs of a run have in Ray: kinds of what lives."""
+    import ray
+
+    from cluster.backends.ray.census import Books, namespace_of
+
+    books = Books(ray.get_runtime_context().gcs_address)
+    try:
+        return [kind for kind, _ in books.left(namespace_of(run_id))]
+    finally:
+        books.close()
 
 
 async def serve(line: socket.socket) -> None:

@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from workloads.spec import Fault
+from workloads.faults import Fault
 
 V = TypeVar("V")
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]

@@ -8,9 +8,9 @@ form reads back to an equal spec, which is how jobs are stored.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AwareDatetime,
@@ -19,15 +19,15 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from workloads.arrays import ArrayText
 from workloads.engines import EngineChoice
+from workloads.faults import Fault, refuse
 from workloads.predecessors import After, repeated
+from workloads.ray_jobs import RuntimeEnv, command_faults, module_faults
 from workloads.resources import DurationSeconds, MoneyAmount, Resources
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -63,10 +63,8 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_read_time)]
 
 PRIORITIES = {"low": -100, "normal": 0, "high": 100}
 Priority = Literal["low", "normal", "high"]
-Kind = Literal["sql", "command", "training"]
+Kind = Literal["sql", "command", "training", "ray"]
 DEFAULT_MAX_RUNTIME_S = 3600.0
-
-Fault = tuple[tuple[str | int, ...], str]
 
 
 class _Frozen(BaseModel):
@@ -109,6 +107,9 @@ class JobSpec(_Frozen):
     command: tuple[str, ...] = Field(default=(), strict=False, max_length=1000)
     files: dict[FilePath, str] = Field(default={}, max_length=200, description="path in the working directory → text")
     env: dict[EnvName, str] = Field(default={}, max_length=200)
+    runtime_env: RuntimeEnv | None = Field(
+        default=None, description="kind ray: what its tasks and actors have beside the node's own packages"
+    )
     resources: Resources = Resources()
     placement: PlacementRules = PlacementRules()
     priority: Priority = "normal"
@@ -133,7 +134,13 @@ class JobSpec(_Frozen):
     @model_validator(mode="after")
     def _kind_has_its_fields(self) -> Self:
         refuse(
-            "JobSpec", [*(_sql_faults(self) if self.kind == "sql" else _command_faults(self)), *_process_faults(self), *_time_faults(self)]
+            "JobSpec",
+            [
+                *(_sql_faults(self) if self.kind == "sql" else _command_faults(self)),
+                *_ray_faults(self),
+                *_process_faults(self),
+                *_time_faults(self),
+            ],
         )
         return self
 
@@ -186,6 +193,20 @@ def _command_faults(spec: JobSpec) -> Iterator[Fault]:
         yield ("placement", "same"), f"one worker is alone in its {spec.placement.same}; ask for more resources.workers, or leave it out"
 
 
+def _ray_faults(spec: JobSpec) -> Iterator[Fault]:
+    if spec.kind != "ray":
+        if spec.runtime_env is not None:
+            yield ("runtime_env",), f"kind {spec.kind} takes no runtime_env; leave it out, or use kind ray"
+        return
+    yield from command_faults(spec.command)
+    yield from module_faults(spec.runtime_env or RuntimeEnv(), spec.files)
+    for name in spec.env:
+        if name.startswith("RAY_"):
+            yield ("env", name), "names that begin with RAY_ are set by cpn and Ray; choose another name"
+    if spec.resources.is_elastic:
+        yield ("resources", "workers"), "kind ray runs on a fixed number of workers; give one number"
+
+
 def _process_faults(spec: JobSpec) -> Iterator[Fault]:
     for index, argument in enumerate(spec.command):
         if "\0" in argument:
@@ -220,15 +241,6 @@ def _file_faults(files: dict[str, str]) -> Iterator[Fault]:
             yield (path,), f"{clash!r} cannot be a file and a folder"
     if sum(len(text.encode("utf-8", "surrogatepass")) for text in files.values()) > MAX_FILE_BYTES:
         yield (), "more than 1 MiB in all; publish larger data as a product"
-
-
-def refuse(title: str, faults: Iterable[Fault]) -> None:
-    """For validators: raise all faults at once as a ValidationError, each with its path below the validated value."""
-    details: list[Any] = [
-        InitErrorDetails(type=PydanticCustomError("job", "{reason}", {"reason": reason}), loc=path, input=None) for path, reason in faults
-    ]
-    if details:
-        raise ValidationError.from_exception_data(title, details)
 
 
 def split_ref(ref: str) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
-from cluster.model import ClusterSpec
+from cluster.model import NO_RAY, ClusterSpec
 from controlplane.api import views
 from controlplane.api.auth import Operator, Plane, Reader
 from controlplane.api.joining_schemas import ClusterRuns
@@ -111,15 +111,18 @@ async def list_cluster_runs(name: str, _principal: Operator, plane: Plane) -> Cl
 
 @router.patch("/clusters/{name}")
 async def change_cluster(name: str, patch: ClusterPatch, principal: Operator, plane: Plane) -> ClusterView:
-    """Change labels, prices, bandwidth or carbon; running jobs keep their quotes.
+    """Change labels, prices, bandwidth, carbon or what jobs of kind ray may bring; running jobs keep their quotes.
 
-    Each field replaces all of what was there: prices without tariffs take these away. A null takes carbon away, and changes nothing else.
+    Each field replaces all of what was there: prices without tariffs take these away. A null takes carbon or ray_jobs away, and changes
+    nothing else.
     """
     given = {field: getattr(patch, field) for field in patch.model_fields_set}
-    changes = {field: value for field, value in given.items() if value is not None or field == "carbon"}
+    changes = {field: value for field, value in given.items() if value is not None or field in ("carbon", "ray_jobs")}
 
     def work(tx: Transaction) -> None:
         spec = fleet.get_cluster(tx.conn, name).spec.model_copy(update=changes)
+        if spec.ray_jobs is not None and spec.backend != "ray":
+            raise InvalidError((Problem("ray_jobs", "backend", NO_RAY),))
         fleet.update_cluster(tx.conn, name, spec=spec)
         tx.after_commit(lambda: plane.bells.ring(CYCLE))
 

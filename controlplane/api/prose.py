@@ -20,7 +20,7 @@ from workloads.spec import JobSpec
 CAPACITY_WORDS: dict[Reason, tuple[str, str]] = {
     Reason.CLUSTER_UNHEALTHY: ("the cluster is not healthy", "it is used again when its agent reports"),
     Reason.CLUSTER_CORDONED: ("the cluster is cordoned by its operator", "wait until it is uncordoned"),
-    Reason.KIND_UNSUPPORTED: ("the cluster cannot run this kind of job", "choose another cluster"),
+    Reason.KIND_UNSUPPORTED: ("the cluster does not run this kind of job", "choose another cluster"),
     Reason.NODE_NOT_READY: ("none of its nodes is ready", "it is used again when a node is ready"),
     Reason.NODE_LABELS: ("no node carries the labels asked for", "ask for fewer labels in placement.labels"),
     Reason.NODE_ACCELERATOR_MODEL: ("no node has this accelerator model", "ask for a model that `cpn node list` shows"),
@@ -76,7 +76,7 @@ POLICY_WORDS: dict[Reason, str] = {
 }  # fmt: skip
 Standing = Literal["chosen", "possible", "busy", "refused"]
 MOST_HOLDS = 3
-NEVER = frozenset({Reason.NODE_LABELS, Reason.NODE_ACCELERATOR_MODEL, Reason.NODE_TOO_SMALL})
+NEVER = frozenset({Reason.KIND_UNSUPPORTED, Reason.NODE_LABELS, Reason.NODE_ACCELERATOR_MODEL, Reason.NODE_TOO_SMALL})
 
 
 def words(reason: Reason) -> str:
@@ -101,7 +101,7 @@ def verdict_view(verdict: Verdict, way: Way, spec: JobSpec) -> ClusterVerdict:
     """One cluster's standing with every obstacle in words; `way` is the one that the verdict is about."""
     assessment = way.assessments[verdict.cluster]
     obstacles = [Obstacle(reason=item.reason.label, message=item.message, remedy=item.remedy) for item in assessment.against]
-    if verdict.reason in CAPACITY_WORDS:
+    if verdict.reason in CAPACITY_WORDS and verdict.reason is not assessment.reason:
         message, remedy = _gang_words(verdict, spec) or CAPACITY_WORDS[verdict.reason]
         obstacles.append(Obstacle(reason=verdict.reason.label, message=message, remedy=remedy))
     return ClusterVerdict(

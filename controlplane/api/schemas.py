@@ -22,6 +22,7 @@ from controlplane.api.window_schemas import WindowView
 from workloads.catalogue.pricing import Prices, Quote
 from workloads.catalogue.product import Format, Product, ProductVersion, Replica
 from workloads.engines import EngineChoice
+from workloads.ray_jobs import RayJobs
 from workloads.resources import DurationSeconds, FlopsRate
 from workloads.spec import JobSpec, Jurisdiction, Labels, Name, Purpose
 
@@ -137,6 +138,7 @@ class ClusterView(Answer):
     flops: list[Flops]
     unrated: list[Unrated]
     carbon: Carbon | None = Field(default=None, description="what its electricity emits, as declared")
+    ray_jobs: RayJobs | None = Field(default=None, description="what jobs of kind ray may bring; null: it runs none")
     windows: list[WindowView] = Field(default=[], description="maintenance and reservations that are not over")
 
 
@@ -147,6 +149,7 @@ class ClusterPatch(Asked):
     prices: Prices | None = None
     inbound_bandwidth_mib_s: float | None = Field(default=None, gt=0, le=1e6)
     carbon: Carbon | None = Field(default=None, description="null takes away what was declared; runs there then have no estimate")
+    ray_jobs: RayJobs | None = Field(default=None, description="null switches jobs of kind ray off; those that run go on")
 
 
 class VersionRequest(Asked):

@@ -29,6 +29,13 @@ AcceleratorPrice = Annotated[
     typer.Option("--accelerator-price", metavar="MODEL=PRICE", help='Per accelerator-hour, like H200="35.00 CNY"; repeatable.'),
 ]
 
+RayJobsSwitch = Annotated[
+    bool | None, typer.Option("--ray-jobs/--no-ray-jobs", help="Whether it runs jobs of kind ray. [default: not]", show_default=False)
+]
+Wheelhouse = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Where jobs of kind ray get packages from: wheels in a directory of every node.")
+]
+
 
 @app.command("register")
 def register(
@@ -51,6 +58,8 @@ def register(
     dashboard: Annotated[str | None, typer.Option(metavar="URL", help="Push mode: the dashboard, if it is to be used.")] = None,
     token_file: Annotated[str | None, typer.Option(metavar="FILE", help="Push mode: the cluster's token, on the server's machine.")] = None,
     inbound_bandwidth: Annotated[float | None, typer.Option(metavar="MIB_S", help="Speed of transfers to it, in MiB/s.")] = None,
+    ray_jobs: RayJobsSwitch = None,
+    wheelhouse: Wheelhouse = None,
     agent_token: Annotated[bool, typer.Option(help="Pull mode: also make a token for its agent.")] = True,
     output: Output = "table",
 ) -> None:
@@ -65,12 +74,22 @@ def register(
     _merge(document, "prices", {**prices, "accelerator_hour": _pairs("--accelerator-price", accelerator_price)})
     _merge(document, "labels", _pairs("--label", label) or {})
     _merge(document, "endpoint", {"address": address, "dashboard": dashboard, "token_file": token_file})
+    document |= _ray_jobs(ray_jobs, wheelhouse)
     spec = validated(ClusterSpec, document, str(file) if file else "the cluster")
     with connect(context) as client:
         view = client.register_cluster(spec)
         show(view, output, lambda found: print(f"registered {found.name} ({found.jurisdiction}, {found.mode} mode)"))
         if spec.mode == "pull" and agent_token:
             _tell_agent(client, spec)
+
+
+def _ray_jobs(switch: bool | None, wheelhouse: str | None) -> dict[str, Any]:
+    """The field ray_jobs as two options say it; empty where they say nothing."""
+    if switch is False and wheelhouse is not None:
+        raise usage("--no-ray-jobs, and --wheelhouse for such jobs", "leave one of them out")
+    if wheelhouse is not None:
+        return {"ray_jobs": {"runtime_env": ["env_vars", "py_modules", "pip"], "wheelhouse": wheelhouse}}
+    return {} if switch is None else {"ray_jobs": {} if switch else None}
 
 
 def _merge(document: dict[str, Any], key: str, given: dict[str, Any]) -> None:
@@ -194,6 +213,7 @@ def _details(item: ClusterView) -> None:
         ("cpu", f"{number(item.cpu_used)} of {number(item.cpu)} cores in use"),
         ("memory", f"{size(item.memory_used_bytes)} of {size(item.memory_bytes)} in use"),
         ("accelerators", _accelerators(item.accelerators)),
+        *([("jobs of kind ray", _bring(item))] if item.backend == "ray" else []),
         ("inbound", f"{number(item.inbound_bandwidth_mib_s)} MiB/s declared"), ("cache", _cache(item)),
     ])  # fmt: skip
     heading("Prices")
@@ -220,6 +240,14 @@ def _details(item: ClusterView) -> None:
         print(f"unrated: {missing.count} of {missing.what}")
 
 
+def _bring(item: ClusterView) -> str:
+    """What jobs of kind ray may bring there."""
+    if item.ray_jobs is None:
+        return "off"
+    source = f" from {item.ray_jobs.wheelhouse}" if item.ray_jobs.wheelhouse else ""
+    return f"may bring {', '.join(item.ray_jobs.runtime_env) or 'nothing'}{source}"
+
+
 def _carbon(found: Carbon) -> list[tuple[str, str]]:
     return [
         ("intensity", f"{number(found.grams_per_kwh)} g/kWh"),
@@ -238,9 +266,11 @@ def change(
     ] = None,
     no_carbon: Annotated[bool, typer.Option("--no-carbon", help="Take away what is declared of its electricity.")] = False,
     no_tariffs: Annotated[bool, typer.Option("--no-tariffs", help="Let every hour cost the price.")] = False,
+    ray_jobs: RayJobsSwitch = None,
+    wheelhouse: Wheelhouse = None,
     output: Output = "table",
 ) -> None:
-    """Change labels, prices, bandwidth or carbon of a cluster. Each field of the document replaces all that was there.
+    """Change labels, prices, bandwidth, carbon or what jobs of kind ray may bring. Each field of the document replaces all that was there.
 
     Running jobs keep their quotes. `carbon: null` in the document is --no-carbon; prices without tariffs are --no-tariffs.
     """
@@ -254,8 +284,9 @@ def change(
         raise usage("--no-tariffs, and the document has prices", "leave one of them out; prices without tariffs take these away")
     if no_carbon:
         document["carbon"] = None
+    document |= _ray_jobs(ray_jobs, wheelhouse)
     if not document and not no_tariffs:
-        raise usage("nothing to change", "give a document with -f FILE, --no-carbon or --no-tariffs")
+        raise usage("nothing to change", "give a document with -f FILE, --no-carbon, --no-tariffs, --ray-jobs or --wheelhouse")
     with connect(context) as client:
         if no_tariffs:
             document["prices"] = client.cluster(name).prices.model_dump(mode="json", exclude={"tariffs"})

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cluster.model import ClusterSpec, Endpoint
-from controlplane.api.schemas import JobView, TenantRequest, TokenRequest
+from controlplane.api.schemas import ClusterPatch, JobView, TenantRequest, TokenRequest
 from controlplane.client import Client
 from controlplane.errors import RequestFailedError, RequestInvalidError
 from controlplane.network import LocalNetwork, Member
@@ -381,3 +381,16 @@ def test_what_runs_is_no_orphan_and_another_cluster_is_not_touched(place: Place)
     until(lambda: place.client.job(running.id).state == "running", "it still runs")
     place.let_go(running)
     assert place.wait(running).state == "succeeded"
+
+
+def test_a_users_own_ray_program_runs_where_its_operator_allows_it(place: Place) -> None:
+    text = "import os, ray; f = ray.remote(lambda n: n * n); print('the sum is', sum(ray.get([f.remote(n) for n in range(4)])))"
+    asked = {"kind": "ray", "command": ["python", "main.py"], "files": {"main.py": text}, "resources": {"memory": "64MiB", "workers": 2}}
+    place.client.change_cluster(PULLED, ClusterPatch.model_validate({"ray_jobs": {}}))
+    verdicts = place.client.plan(JobSpec.model_validate(job(**asked))).verdicts
+    assert {item.cluster: item.verdict for item in verdicts} == {PULLED: "chosen", PUSHED: "refused"}
+    found = place.wait(place.submit(**asked))
+    assert (found.state, found.cluster, len(found.nodes)) == ("succeeded", PULLED, 2), found.message
+    assert "the sum is 14" in b"".join(place.client.logs(found.id)).decode().splitlines()
+    assert {line.detail for line in place.client.receipt(found.id).lines if line.item == "cpu"} == {"1 cores, 2 workers"}
+    place.client.change_cluster(PULLED, ClusterPatch.model_validate({"ray_jobs": None}))

@@ -22,8 +22,9 @@ from workloads.catalogue.product import Product, ProductVersion
 from workloads.catalogue.tariffs import HoursAt, Tariffs, Weighed, weigh
 from workloads.engines import EngineChoice
 from workloads.errors import CurrencyMismatchError
+from workloads.faults import refuse
 from workloads.resources import EXACT, GIB, MONEY_QUANTUM, ComputedMoney, Money, MoneyAmount, Resources, format_memory
-from workloads.spec import Moment, Name, Purpose, refuse
+from workloads.spec import Moment, Name, Purpose
 
 Item = Literal["cpu", "memory", "accelerator", "data-run", "data-gib", "transfer"]
 

@@ -15,9 +15,9 @@ from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
+from workloads.faults import Fault, refuse
 from workloads.hours import Hours, Week, ZoneName, overlaps
 from workloads.resources import EXACT
-from workloads.spec import Fault, refuse
 
 USUAL = Decimal(1)
 # What would run for longer is charged for the rest at its dearest factor, so that nobody counts the hours of a century.

@@ -9,6 +9,8 @@ What a head's death means: `inventory` raises UnreachableError within a few seco
 how they are. A head without external storage forgets its actors, so when another head answers at the address, the runs
 of the old one end as lost, and `inventory` raises ClusterReplacedError: only another process can speak to the new one.
 
+A program of kind ray (`script_host.py`) is such a process too, and asks Ray for tasks and actors within the run's placement group.
+
 User code runs as the user that runs Ray on the node and is kept apart from other runs by file permissions and process
 groups only; members who run code of people they do not know need containers or machines of their own around Ray.
 """

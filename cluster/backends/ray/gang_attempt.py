@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.backends.ray.attempt import CHUNK_BYTES, NEXT_WAIT_S, STOP_MARGIN_S, Attempt, Emit, cancel, first_of
+from cluster.backends.ray.census import end_of_namespace
 from cluster.backends.ray.gang_resize import Resizing, membership
 from cluster.backends.ray.gang_workers import supervisor_name
 from cluster.backends.ray.journal import Journals, Sized
@@ -26,12 +27,13 @@ FAILURE_GRACE_S = 5.0
 
 
 def supervised(run: RunRequest) -> tuple[str, ...]:
-    """The node of each supervisor: one for each worker; a statement on Daft has one alone, whose process makes Daft's workers."""
-    return run.nodes[:1] if run.kind == "sql" else run.nodes
+    """The node of each supervisor: one for each worker. A statement on Daft and a program of kind ray have one alone, whose process asks
+    Ray for the rest."""
+    return run.nodes[:1] if run.kind in ("sql", "ray") else run.nodes
 
 
 class GangAttempt(Attempt):
-    """Command or training on one or more workers, or a statement on Daft. `nodes` are those that live, by name."""
+    """Command or training on one or more workers, a statement on Daft, or a program of kind ray. `nodes` are those that live, by name."""
 
     def __init__(
         self, run: RunRequest, session: Session, journals: Journals, emit: Emit,
@@ -74,8 +76,9 @@ class GangAttempt(Attempt):
 
     async def _create(self) -> None:
         """A seat for every worker."""
+        nodes = [self._nodes[name].node_id for name in self.run.nodes] if self.run.kind == "ray" else []
         for rank, name in enumerate(self._places):
-            self._supervisors[rank] = await self._crew.seat(self.run, rank, 0, self._nodes[name])
+            self._supervisors[rank] = await self._crew.seat(self.run, rank, 0, self._nodes[name], nodes)
 
     async def _find(self) -> None:
         """The supervisors that an earlier agent made; a worker without one is lost."""
@@ -187,6 +190,13 @@ class GangAttempt(Attempt):
             await seat.let_go()
         self._supervisors.clear()
         self._sizes.joining.clear()
+        if self.run.kind == "ray":
+            await self._end_in_ray()
+
+    async def _end_in_ray(self) -> None:
+        """Detached actors and groups of a program outlive it. Now, so that a run that is over has nothing there; `discard` tries again."""
+        with contextlib.suppress(UnreachableError):
+            await self._session.call(end_of_namespace, self.run.run_id)
 
     async def discard(self) -> None:
         """Supervisors were released with the end; those that an ended agent left behind go now."""
@@ -196,6 +206,8 @@ class GangAttempt(Attempt):
             if seat is not None and not await seat.let_go():
                 raise UnreachableError(f"the supervisor of {name} cannot be ended now")
         await self._release()
+        if self.run.kind == "ray":
+            await self._session.call(end_of_namespace, self.run.run_id)
 
     def resize(self, size: GangSize, grace_s: float) -> None:
         """Ask for another size. Raises OSError when that cannot be written down."""

@@ -1,9 +1,10 @@
-"""Room on one node, held in Ray's own books by the actor that made it.
+"""Room for a run, held in Ray's own books by the actor that made it.
 
 A warm supervisor asks for no resources, so what its run was granted is held beside it: a placement group of one bundle, bound to the
-node by its label. Ray counts it as taken from the moment it is there, whoever else uses the cluster. It is made by the actor and is not
-detached, so Ray ends it with the actor, however that ends. One that an actor asked for in its last moment may reach Ray after its end
-and stay, so the name says whose it is, and agents look for those of actors that are no more.
+node by its label; of a run of kind ray one for each worker, each on its node. Ray counts it as taken from the moment it is there,
+whoever else uses the cluster. It is made by the actor and is not detached, so Ray ends it with the actor, however that ends. One that an
+actor asked for in its last moment may reach Ray after its end and stay, so the name says whose it is, and agents look for those of
+actors that are no more.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _NODE_LABEL = "ray.io/node-id"
@@ -20,7 +21,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 
 
 class Room:
-    """At most one bundle on one node at a time. `hold` and `release` block, and are called from one thread at a time."""
+    """At most one placement group at a time. `hold` and `release` block, and are called from one thread at a time."""
 
     def __init__(self, owner: str, node_id: str) -> None:
         self._owner, self._node_id = owner, node_id
@@ -28,8 +29,15 @@ class Room:
         self._group: Any = None
         self._given_up = threading.Event()
 
-    def hold(self, bundle: Mapping[str, float], limit_s: float) -> bool:
-        """Take the room, waiting up to `limit_s` for it. False when there was none, or when it was given up.
+    @property
+    def group_id(self) -> str:
+        """The placement group's id in hexadecimal digits; empty while there is none."""
+        return self._group.id.hex() if self._group is not None else ""
+
+    def hold(self, bundle: Mapping[str, float], limit_s: float, nodes: Sequence[str] = ()) -> bool:
+        """Take the room, waiting up to `limit_s` for it: a bundle on this node, or one on each of `nodes`, all or none.
+
+        False when there was none, or when it was given up.
 
         Ray tries a group at once when it is made, and later no more than once a second. What was let go of on a full node is
         known to it a little later; so a group that is not there at once is made anew.
@@ -39,7 +47,7 @@ class Room:
             return True
         deadline, pause_s = time.monotonic() + limit_s, _FIRST_PAUSE_S
         while not self._given_up.is_set():
-            self._group = self._make(bundle)
+            self._group = self._make(bundle, nodes or (self._node_id,))
             if self._is_there():
                 return True
             self.release()
@@ -61,12 +69,14 @@ class Room:
             remove_placement_group(self._group)
             self._group = None
 
-    def _make(self, bundle: Mapping[str, float]) -> Any:
+    def _make(self, bundle: Mapping[str, float], nodes: Sequence[str]) -> Any:
         from ray.util import placement_group
 
         self._made += 1
-        place = [{_NODE_LABEL: self._node_id}]
-        return placement_group([dict(bundle)], strategy="STRICT_PACK", name=f"{self._owner}.{self._made}", bundle_label_selector=place)
+        places = [{_NODE_LABEL: node_id} for node_id in nodes]
+        strategy = "STRICT_PACK" if len(set(nodes)) == 1 else "PACK"
+        name = f"{self._owner}.{self._made}"
+        return placement_group([dict(bundle) for _ in nodes], strategy=strategy, name=name, bundle_label_selector=places)
 
     def _is_there(self) -> bool:
         from ray.util import placement_group_table

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cluster.backends.ray.gang_workers import make_supervisor, run_of, supervisor_name
 from cluster.backends.ray.nodes import RayNode
 from cluster.backends.ray.pool import Member, WarmPool
 from cluster.backends.ray.room import give_back, owner_of, room_names
+from cluster.backends.ray.script_host import bundle_of
 from cluster.backends.ray.session import NAMESPACE, Session, WorkerGoneError
 from cluster.backends.ray.warm_supervisor import BUSY
 from cluster.protocol import RunRequest
@@ -68,9 +69,9 @@ class WarmSeat(Seat):
 
     def __init__(
         self, session: Session, pool: WarmPool, name: str, node: RayNode, rank: int, bundle: Mapping[str, float], limit_s: float,
-        left: Callable[[str], None], ended: Callable[[], None],
+        left: Callable[[str], None], ended: Callable[[], None], nodes: Sequence[str] = (),
     ) -> None:  # fmt: skip
-        self._session, self._pool, self._name, self._node = session, pool, name, node
+        self._session, self._pool, self._name, self._node, self._nodes = session, pool, name, node, nodes
         self._rank, self._bundle, self._limit_s, self._left, self._ended = rank, bundle, limit_s, left, ended
         self._finding: asyncio.Task[Member] | None = None
         self._member: Member | None = None
@@ -123,7 +124,7 @@ class WarmSeat(Seat):
             member = self._member = await asyncio.shield(self._finding)
             self._finding = None
             try:
-                why = await self._session.ask(member.actor, "take", self._name, self._rank, dict(self._bundle), self._limit_s)
+                why = await self._session.ask(member.actor, "take", self._name, self._rank, dict(self._bundle), self._limit_s, self._nodes)
             except WorkerGoneError:
                 # It died while it waited.
                 self._member = None
@@ -168,8 +169,13 @@ class Supervisors:
         self._session, self._pool, self._limit_s, self._spawn, self._stray_s = session, pool, limit_s, spawn, stray_s
         self._seats: dict[str, WarmSeat] = {}
 
-    async def seat(self, run: RunRequest, rank: int, generation: int, node: RayNode) -> Seat:
-        """A seat for a new worker; ask it whether it is `ready`. Raises UnreachableError."""
+    async def seat(self, run: RunRequest, rank: int, generation: int, node: RayNode, nodes: Sequence[str] = ()) -> Seat:
+        """A seat for a new worker; ask it whether it is `ready`. With `nodes`, their ids, it holds a bundle on each of them.
+
+        Raises UnreachableError.
+        """
+        if run.kind == "ray":
+            return self._new_seat(supervisor_name(run.run_id, rank, generation), node, rank, bundle_of(run.model_dump()), nodes)
         if run.kind == "sql" or run.accelerator_count:
             return OwnSeat(self._session, await self._session.call(make_supervisor, run, rank, generation, node.node_id))
         bundle = {"CPU": run.cpu, "memory": float(run.memory_bytes)}
@@ -233,8 +239,8 @@ class Supervisors:
             pass
         return None, None
 
-    def _new_seat(self, name: str, node: RayNode, rank: int, bundle: Mapping[str, float]) -> WarmSeat:
-        seat = WarmSeat(self._session, self._pool, name, node, rank, bundle, self._limit_s, self._forget, self._look_for_strays)
+    def _new_seat(self, name: str, node: RayNode, rank: int, bundle: Mapping[str, float], nodes: Sequence[str] = ()) -> WarmSeat:
+        seat = WarmSeat(self._session, self._pool, name, node, rank, bundle, self._limit_s, self._forget, self._look_for_strays, nodes)
         self._seats[name] = seat
         return seat
 

@@ -22,6 +22,7 @@ from cluster.backends.ray.capped_log import CappedLog
 from cluster.backends.ray.daft_process import daft_command, daft_environment, read_outcome
 from cluster.backends.ray.leashed import Kennel, Leashed, read_report
 from cluster.backends.ray.outbox import Batch, Outbox, Seen
+from cluster.backends.ray.script_host import RayScript
 from cluster.backends.ray.workspace import Workspace, describe, failure_category, list_outputs, read_chunk
 
 PROGRESS_PERIOD_S = 0.2
@@ -50,6 +51,9 @@ class Supervisor:
         self._port = 0
         self._filling: asyncio.Task[dict[str, Any]] | None = None
         self._broken = False
+        # Kind ray: the placement group that holds the run's resources, and the program in it.
+        self.group = ""
+        self._script: RayScript | None = None
 
     async def ready(self) -> int:
         """The actor lives; a port that was free on this node, always the same, for the gang's rendezvous."""
@@ -154,10 +158,12 @@ class Supervisor:
     async def _supervise(self, master: tuple[str, int] | None) -> None:
         assert self._workspace is not None
         assert self._run is not None
+        command = self._command()
+        env = self._workspace.environment(self._run, self._rank, master) | self._more_environment()
         self._leashed, log_read = self._kennel.take()
         self._leashed.run(
-            daft_command() if self._run["kind"] == "sql" else self._workspace.command(self._run),
-            env=self._workspace.environment(self._run, self._rank, master) | (daft_environment() if self._run["kind"] == "sql" else {}),
+            command,
+            env=env,
             cwd=self._workspace.work,
             max_runtime_s=max(0.0, self._deadline - time.monotonic()),
             orphan_grace_s=LEASH_GRACE_S,
@@ -167,10 +173,16 @@ class Supervisor:
             self._leashed.stop(self._stop[1])
         log = asyncio.create_task(_pump(log_read, self._take_log))
         progress = asyncio.create_task(self._follow_progress())
+        watch = asyncio.create_task(self._script.watch(self._leashed.stop)) if self._script is not None else None
         reports = _LineReader(self._take_report)
         await _pump(self._leashed.status, reports.feed)
         await asyncio.to_thread(self._leashed.process.wait)
         self._leashed.close()
+        if watch is not None:
+            watch.cancel()
+            await asyncio.wait([watch])
+            if not watch.cancelled():
+                watch.result()
         await asyncio.wait([log], timeout=_DRAIN_S)
         log.cancel()
         progress.cancel()
@@ -180,6 +192,19 @@ class Supervisor:
         self._read_progress(last=True)
         self._outbox.log.write(b"", final=True)
         await self._conclude(reports.last)
+
+    def _command(self) -> list[str]:
+        assert self._workspace is not None
+        assert self._run is not None
+        if self._run["kind"] == "ray":
+            self._script = RayScript(self._run, self._workspace.root, self.group)
+            return self._script.command()
+        return daft_command() if self._run["kind"] == "sql" else self._workspace.command(self._run)
+
+    def _more_environment(self) -> dict[str, str]:
+        if self._script is not None:
+            return self._script.environment()
+        return daft_environment() if self._run is not None and self._run["kind"] == "sql" else {}
 
     def _take_log(self, data: bytes) -> None:
         assert self._outbox.log is not None
@@ -223,6 +248,8 @@ class Supervisor:
             self._end("failed", "max_runtime", message, exit_code=report["exit"], usage=used)
         elif self._run["kind"] == "sql":
             self._end_statement(report["exit"], used)
+        elif self._script is not None and (end := self._script.end(report)) is not None:
+            self._end(*end, exit_code=report["exit"], usage=used)
         elif report["exit"] != 0:
             self._end("failed", "exit", self._exit_message(report["exit"]), exit_code=report["exit"], usage=used)
         else:

@@ -7,7 +7,8 @@ what there is and prints it as JSON (Survey). Like probing.py it is a process of
 a node is one task with its code sent along.
 
 Ours are: actors in the namespace `cpn` named `cpn-run-RUN-RANK`, warm supervisors there (`cpn-warm-…`) that say that they serve a run, with
-what they hold in Ray, placement groups named like the first, and below a node's directory of runs the directories `RUN-RANK` with the
+what they hold in Ray, placement groups named like the first, actors and groups that programs of kind ray made in the namespaces of their
+runs (`cpn-script-RUN`), and below a node's directory of runs the directories `RUN-RANK` with the
 processes that work in them. Warm supervisors that wait and warm SQL workers belong to no run and are left alone, as are the SQL workers'
 directories: the next agent adopts them, and the next worker clears up after one that died. Nothing else is looked at.
 """
@@ -28,17 +29,20 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from cluster.backends.ray.asking import ask_process, say_answer
+from cluster.backends.ray.census import PREFIX as SCRIPT_PREFIX
+from cluster.backends.ray.census import Books, run_of_namespace
 from cluster.backends.ray.gang_workers import PREFIX, run_of
 from cluster.backends.ray.pool import SQL_PREFIX
 from cluster.backends.ray.seats import WARM_PREFIX
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, UnreachableError
 
 ACTORS_S, ANSWER_S, SURVEY_S = 15.0, 45.0, 120.0
 Kind = Literal["actor", "placement-group", "process", "directory"]
 
 
 class Leftover(BaseModel):
-    """One thing of one run. `name` is an actor's or group's name, a directory's path, or a process's number and start (`PID/TICKS`).
+    """One thing of one run. `name` is an actor's or group's name (of a program's, NAMESPACE/ID), a directory's path, or a process's
+    number and start (`PID/TICKS`).
 
     `node` is Ray's id of the node that it is on and `folder` the name of its directory of runs there; empty for actors and groups.
     """
@@ -172,6 +176,7 @@ def _in_ray(remove: Sequence[Leftover]) -> tuple[list[Leftover], list[str]]:
 
     from cluster.backends.ray.session import NAMESPACE
 
+    of_programs = _of_programs(remove)
     served, _ = _serving([item.name for item in remove if item.name.startswith(WARM_PREFIX)])
     for item in remove:
         with contextlib.suppress(ValueError, ray.exceptions.RayError):
@@ -184,9 +189,28 @@ def _in_ray(remove: Sequence[Leftover]) -> tuple[list[Leftover], list[str]]:
     groups: dict[str, dict[str, Any]] = placement_group_table()
     names: list[tuple[Kind, str]] = [("actor", name) for name in actors]
     names += [("placement-group", group["name"]) for group in groups.values() if group["state"] != "REMOVED"]
-    found = [Leftover(kind=kind, name=name, run_id=worker.run_id) for kind, name in names if (worker := run_of(name))]
+    found = [Leftover(kind=kind, name=name, run_id=worker.run_id) for kind, name in names if (worker := run_of(name))] + of_programs
     served, silent = _serving([name for name in actors if name.startswith(WARM_PREFIX)])
     return found + [Leftover(kind="actor", name=name, run_id=run_id) for name, run_id in sorted(served.items())], silent
+
+
+def _of_programs(remove: Sequence[Leftover]) -> list[Leftover]:
+    """What programs of kind ray have in the namespaces of their runs, after these were removed. Raises ClusterError."""
+    import grpc  # type: ignore[import-untyped, unused-ignore]
+    import ray
+
+    books = Books(ray.get_runtime_context().gcs_address)
+    try:
+        books.remove([(item.kind, bytes.fromhex(item.name.rpartition("/")[2])) for item in remove if item.name.startswith(SCRIPT_PREFIX)])
+        return [
+            Leftover(kind="actor" if kind == "actor" else "placement-group", name=f"{space}/{identity.hex()}", run_id=run_id)
+            for space in books.namespaces() if (run_id := run_of_namespace(space)) is not None
+            for kind, identity in books.left(space)
+        ]  # fmt: skip
+    except grpc.RpcError as error:
+        raise UnreachableError(f"the Ray head does not tell what programs have there: {error.code().name}") from error
+    finally:
+        books.close()
 
 
 def _serving(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:

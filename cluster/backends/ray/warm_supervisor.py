@@ -51,8 +51,9 @@ class WarmSupervisor:
         """Whom it serves, by name; empty while it waits."""
         return self._worker
 
-    async def take(self, worker: str, rank: int, bundle: Mapping[str, float], limit_s: float) -> str:
-        """Serve a worker, and hold its resources. Empty when that is done, BUSY for another's, else why it cannot be done.
+    async def take(self, worker: str, rank: int, bundle: Mapping[str, float], limit_s: float, nodes: Sequence[str] = ()) -> str:
+        """Serve a worker, and hold its resources, or those of a whole run on `nodes`. Empty when that is done, BUSY for another's,
+        else why it cannot be done.
 
         What comes after the worker was let go of is not for it any more.
         """
@@ -60,7 +61,7 @@ class WarmSupervisor:
             self._worker = worker
             self._usual_bytes = self._usual_bytes or _resident_bytes()
             self._inner = Supervisor(rank, self._kennel)
-            self._taking = asyncio.create_task(self._hold(bundle, limit_s))
+            self._taking = asyncio.create_task(self._hold(bundle, limit_s, nodes))
         return await self.seated(worker)
 
     async def seated(self, worker: str) -> str:
@@ -84,9 +85,13 @@ class WarmSupervisor:
             self._leaving = asyncio.create_task(self._leave())
         return await asyncio.shield(self._leaving)
 
-    async def _hold(self, bundle: Mapping[str, float], limit_s: float) -> str:
+    async def _hold(self, bundle: Mapping[str, float], limit_s: float, nodes: Sequence[str]) -> str:
         try:
-            return "" if await asyncio.to_thread(self._room.hold, bundle, limit_s) else NO_ROOM
+            if not await asyncio.to_thread(self._room.hold, bundle, limit_s, nodes):
+                return NO_ROOM
+            if self._inner is not None:
+                self._inner.group = self._room.group_id
+            return ""
         except Exception as error:  # whatever Ray says, the run must hear of it
             return describe(error)
 

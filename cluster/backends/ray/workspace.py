@@ -264,8 +264,10 @@ class Workspace:
     def environment(self, run: dict[str, Any], rank: int, master: tuple[str, int] | None) -> dict[str, str]:
         """All variables of the process."""
         devices, amount = run.get("accelerator_devices") or (), run.get("accelerator_count", 0)
+        # A program of kind ray is one process; what its workers hold is Ray's to give out.
+        processes = 1 if run["kind"] == "ray" else len(run["nodes"])
         identity = RunIdentity(
-            run["job_id"], run["run_id"], run["attempt"], rank, len(run["nodes"]),
+            run["job_id"], run["run_id"], run["attempt"], rank, processes,
             devices=tuple(devices[rank]) if devices else (), share=amount if 0 < amount < 1 else None,
             elastic=run.get("elastic", False),
         )  # fmt: skip

@@ -42,7 +42,7 @@ def test_a_cluster_is_registered_by_options(server: FakeServer) -> None:
         "name": "sh", "backend": "ray", "mode": "push", "jurisdiction": "CN-SH", "labels": {"tier": "gold"},
         "inbound_bandwidth_mib_s": 250.0,
         "prices": PRICES,
-        "endpoint": {"address": "10.0.0.5:6379", "dashboard": "", "token_file": "/t"}, "carbon": None,
+        "endpoint": {"address": "10.0.0.5:6379", "dashboard": "", "token_file": "/t"}, "carbon": None, "ray_jobs": None,
     }  # fmt: skip
 
 
@@ -63,6 +63,19 @@ def test_how_full_the_caches_are_is_shown(server: FakeServer, cache: dict[str, i
     server.answers["GET /clusters/sh"] = cluster(cache=cache)
     (line,) = (line for line in server.run("cluster", "show", "sh").stdout.splitlines() if line.startswith("cache"))
     assert line.removeprefix("cache").strip() == words
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        (None, "jobs of kind ray  off"),
+        ({"runtime_env": []}, "may bring nothing"),
+        ({"runtime_env": ["env_vars", "pip"], "wheelhouse": "/w"}, "may bring env_vars, pip from /w"),
+    ],
+)
+def test_what_jobs_of_kind_ray_may_bring_is_shown(server: FakeServer, rules: dict[str, Any] | None, words: str) -> None:
+    server.answers["GET /clusters/sh"] = cluster(ray_jobs=rules)
+    assert words in " ".join(server.run("cluster", "show", "sh").stdout.split()).replace("ray off", "ray  off")
 
 
 def test_in_pull_mode_the_agents_command_is_told(server: FakeServer, tmp_path: Path) -> None:
@@ -319,6 +332,9 @@ def test_learned_speeds_are_a_line_for_each_model(server: FakeServer) -> None:
     ("options", "document", "sent"),
     [
         (["--no-carbon"], None, {"carbon": None}),
+        (["--ray-jobs"], None, {"ray_jobs": {}}),
+        (["--no-ray-jobs"], None, {"ray_jobs": None}),
+        (["--wheelhouse", "/w"], None, {"ray_jobs": {"runtime_env": ["env_vars", "py_modules", "pip"], "wheelhouse": "/w"}}),
         (["-f"], {"carbon": None, "labels": {"tier": "gold"}}, {"carbon": None, "labels": {"tier": "gold"}}),
         (["-f"], {"inbound_bandwidth_mib_s": 50.0}, {"inbound_bandwidth_mib_s": 50.0}),
     ],
@@ -350,6 +366,8 @@ def test_change_takes_tariffs_away_and_keeps_the_prices(server: FakeServer) -> N
         ([], None, "nothing to change"),
         (["--no-carbon"], {"carbon": {"grams_per_kwh": 5}}, "the document declares carbon"),
         (["--no-tariffs"], {"prices": {}}, "the document has prices"),
+        (["--no-ray-jobs", "--wheelhouse", "/w"], None, "leave one of them out"),
+        (["--wheelhouse", "w"], None, "absolute path"),
         ([], {"colour": "blue"}, "colour"),
     ],
 )

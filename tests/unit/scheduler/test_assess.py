@@ -14,6 +14,7 @@ from scheduler.links import Inbound, Sample
 from tests.records import NOW, cluster_spec, job_spec
 from tests.unit.workloads.samples import licence, product, version
 from workloads.catalogue.policy import Refusal, Rule
+from workloads.ray_jobs import RayJobs
 
 SH, GZ = cluster_spec("sh-1"), cluster_spec("gz-1", jurisdiction="CN-GZ", inbound_bandwidth_mib_s=256.0)
 
@@ -122,3 +123,22 @@ def test_the_quote_is_the_ceiling_at_max_runtime_for_all_workers() -> None:
 def test_a_replica_at_the_cluster_is_local() -> None:
     assert is_local(version(), "sh-1")
     assert not is_local(version(), "gz-1")
+
+
+@pytest.mark.parametrize(
+    ("rules", "asked", "reasons"),
+    [
+        (None, {}, [Reason.KIND_UNSUPPORTED]),
+        (RayJobs(), {}, []),
+        (RayJobs(), {"runtime_env": {"pip": ["x"]}}, [Reason.KIND_UNSUPPORTED]),
+        (None, {"budget": "0.01 CNY"}, [Reason.KIND_UNSUPPORTED, Reason.OVER_BUDGET]),
+        (None, {"placement": {"clusters": ["gz-1"]}}, [Reason.JOB_CLUSTER, Reason.KIND_UNSUPPORTED]),
+    ],
+)
+def test_a_kind_that_a_cluster_does_not_run_stands_behind_rights_and_before_money(
+    rules: RayJobs | None, asked: dict[str, Any], reasons: list[Reason]
+) -> None:
+    member = SH.model_copy(update={"backend": "ray", "ray_jobs": rules})
+    found = judged(member, kind="ray", command=["python", "main.py"], **asked)
+    assert [item.reason for item in found.against] == reasons
+    assert (found.quote is not None, judged(member).against) == (True, ())

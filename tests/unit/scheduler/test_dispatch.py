@@ -10,9 +10,10 @@ import pytest
 from cluster.protocol import RunRequest
 from scheduler.assess import InputData
 from scheduler.dispatch import run_name, run_request
-from tests.records import GIB, job_spec, run
+from tests.records import GIB, cluster_spec, job_spec, run
 from tests.unit.workloads.samples import product, spec, version
 from workloads.catalogue.product import Replica
+from workloads.ray_jobs import RayJobs
 
 
 def flights(*replicas: tuple[str, str]) -> InputData:
@@ -44,6 +45,16 @@ def test_a_share_goes_along_with_its_devices() -> None:
     found = run_request(job_spec(resources=asked), placed, [])
     assert (found.accelerator_count, found.accelerator_devices) == (0.25, ((1,), (0,)))
     assert RunRequest.model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_ray_program_goes_along_with_the_rules_of_its_cluster() -> None:
+    rules = RayJobs(runtime_env=("env_vars", "pip"), wheelhouse="/w")
+    there = cluster_spec("sh-1").model_copy(update={"backend": "ray", "ray_jobs": rules})
+    program = job_spec(kind="ray", command=["python", "main.py"], runtime_env={"pip": ["x==1"]})
+    found = run_request(program, run("sh-1", ["n1"]), [], None, there)
+    assert (found.kind, found.runtime_env, found.ray_jobs) == ("ray", program.runtime_env, rules)
+    assert RunRequest.model_validate_json(found.model_dump_json()) == found
+    assert run_request(job_spec(), run("sh-1", ["n1"]), [], None, there).ray_jobs is None
 
 
 def test_a_statement_goes_along() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.backends.ray.room import Room, owner_of
@@ -16,14 +16,15 @@ class ScarceRoom(Room):
         super().__init__("owner", "node")
         self.after, self.tries = after, 0
         self.given: list[dict[str, float]] = []
+        self.places: Sequence[str] = ()
 
     def release(self) -> None:
         self._group = None
         self.given.clear()
 
-    def _make(self, bundle: Mapping[str, float]) -> Any:
-        self.tries += 1
-        self.given.append(dict(bundle))
+    def _make(self, bundle: Mapping[str, float], nodes: Sequence[str]) -> Any:
+        self.tries, self.places = self.tries + 1, nodes
+        self.given += [dict(bundle) for _ in nodes]
         return object()
 
     def _is_there(self) -> bool:
@@ -36,6 +37,15 @@ def test_room_that_is_there_is_held_until_it_is_released() -> None:
     assert (room.tries, room.given) == (1, [{"CPU": 2.0}])
     room.release()
     assert room.given == []
+
+
+def test_a_bundle_lies_on_each_node_that_is_named_else_on_its_own() -> None:
+    room = ScarceRoom(after=1)
+    assert room.hold({"CPU": 2.0}, limit_s=30.0)
+    assert list(room.places) == ["node"]
+    room.release()
+    assert room.hold({"CPU": 2.0}, 30.0, ["a", "b", "b"])
+    assert (list(room.places), room.given) == (["a", "b", "b"], [{"CPU": 2.0}] * 3)
 
 
 def test_room_that_comes_later_is_asked_for_anew() -> None:

@@ -27,6 +27,7 @@ class Actor:
     def __init__(self, name: str, place: Place) -> None:
         self.name, self._place = name, place
         self.serves, self.held, self.fit = "", dict[str, float](), True
+        self.nodes: Sequence[str] = ()
 
     async def warm(self) -> None:
         return
@@ -34,9 +35,9 @@ class Actor:
     async def worker(self) -> str:
         return self.serves
 
-    async def take(self, worker: str, rank: int, bundle: Mapping[str, float], limit_s: float) -> str:  # noqa: ARG002
+    async def take(self, worker: str, rank: int, bundle: Mapping[str, float], limit_s: float, nodes: Sequence[str]) -> str:  # noqa: ARG002
         if self.serves in ("", worker):
-            self.serves, self.held = worker, dict(bundle)
+            self.serves, self.held, self.nodes = worker, dict(bundle), nodes
             await self._place.room.wait()
             return self._place.refusal
         return BUSY
@@ -250,3 +251,16 @@ def test_one_that_does_not_answer_is_ended_and_a_dead_one_is_not_found() -> None
         assert await following.crew.find("cpn-run-job-a-1-0") is None
 
     run(scenario)
+
+
+def test_a_program_of_kind_ray_has_one_seat_that_holds_a_bundle_on_each_of_its_nodes() -> None:
+    async def scenario() -> None:
+        place = Place()
+        run = command("node", "python", "main.py", workers=2, kind="ray", cpu=2.0, accelerator_model="H200", accelerator_count=0.5)
+        seat = await place.crew.seat(run, 0, 0, NODE, ["id-a", "id-b"])
+        await seat.ask("ready")
+        (actor,) = place.actors
+        assert (actor.held, list(actor.nodes)) == ({**HELD, "GPU": 0.5}, ["id-a", "id-b"])
+        assert await seat.let_go()
+
+    asyncio.run(scenario())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class NearRoom(Room):
         self.held: list[dict[str, float]] = []
         self.waiting = threading.Event()
 
-    def hold(self, bundle: Mapping[str, float], limit_s: float) -> bool:
+    def hold(self, bundle: Mapping[str, float], limit_s: float, nodes: Sequence[str] = ()) -> bool:  # noqa: ARG002
         if self.broken:
             raise OSError("Ray is broken")
         if self.full:
