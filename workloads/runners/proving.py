@@ -9,6 +9,7 @@ statement uses more than its processor time. The child ends by itself when this 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import resource
@@ -17,6 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 CPU_S = 2.0
 WALL_S = 60.0  # far beyond what CPU_S takes on a busy machine; only a stuck child gets here
+MOST_KNOWN = 1024
 _MEMORY = "256MiB"
 _ADDRESS_SPACE_BYTES = 4 * 1024**3
 _TOO_LONG = "the statement takes too long to check: write values in place of computed constants, and make it smaller"
@@ -78,21 +81,35 @@ def prove_statement(sql: str, inputs: Mapping[str, Sequence[Column]], *, for_daf
 
 
 class StatementProver:
-    """The client of one child process, started when it is first needed. Safe to call from several threads."""
+    """The client of one child process, started when it is first needed. Safe to call from several threads.
 
-    def __init__(self, cpu_s: float = CPU_S) -> None:
-        self._cpu_s = cpu_s
+    Whether a statement binds depends on nothing but its text and its inputs' columns, so the last `most_known` that did are not
+    proved again.
+    """
+
+    def __init__(self, cpu_s: float = CPU_S, most_known: int = MOST_KNOWN) -> None:
+        self._cpu_s, self._most_known = cpu_s, most_known
+        self._known: OrderedDict[bytes, DaftVerdict | None] = OrderedDict()
         self._lock = threading.Lock()
         self._child: subprocess.Popen[str] | None = None
 
     def prove(self, sql: str, inputs: Mapping[str, Sequence[Column]], *, for_daft: bool = False) -> DaftVerdict | None:
         """prove_statement in the child. Raises StatementError, also when the check needs too much time or memory."""
         columns = {name: [column.model_dump() for column in found] for name, found in inputs.items()}
+        request = json.dumps({"sql": sql, "inputs": columns, "for_daft": for_daft})
+        key = hashlib.sha256(request.encode()).digest()
         with self._lock:
-            answer = self._ask(json.dumps({"sql": sql, "inputs": columns, "for_daft": for_daft}))
-        if answer["error"] is not None:
-            raise StatementError(answer["error"])
-        return DaftVerdict(**answer["daft"]) if answer["daft"] is not None else None
+            if key in self._known:
+                self._known.move_to_end(key)
+                return self._known[key]
+            answer = self._ask(request)
+            if answer["error"] is not None:
+                raise StatementError(answer["error"])
+            verdict = DaftVerdict(**answer["daft"]) if answer["daft"] is not None else None
+            self._known[key] = verdict
+            if len(self._known) > self._most_known:
+                self._known.popitem(last=False)
+            return verdict
 
     def close(self) -> None:
         """End the child; the next statement starts a new one."""

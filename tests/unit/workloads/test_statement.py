@@ -210,3 +210,44 @@ def test_a_prover_may_be_used_after_it_was_closed(prover: StatementProver) -> No
     prover.prove("SELECT 1", {})
     prover.close()
     prover.prove("SELECT 1", {})
+
+
+def stop_answering(prover: StatementProver) -> None:
+    """From now on whatever has to be asked is an error."""
+
+    def refuse(_request: str) -> dict[str, object]:
+        return {"error": "asked", "daft": None}
+
+    prover._ask = refuse  # type: ignore[method-assign]
+
+
+def test_what_was_proved_is_not_proved_again(prover: StatementProver) -> None:
+    verdict = prover.prove("FROM flights", INPUTS, for_daft=True)
+    prover.prove("FROM flights", INPUTS)
+    stop_answering(prover)
+    assert prover.prove("FROM flights", INPUTS) is None
+    assert prover.prove("FROM flights", INPUTS, for_daft=True) == verdict
+    name, columns = next(iter(INPUTS.items()))
+    for sql, inputs in (("FROM flights ", INPUTS), ("FROM flights", {**INPUTS, "other": columns}), ("FROM flights", {name: columns[:1]})):
+        with pytest.raises(StatementError, match="asked"):
+            prover.prove(sql, inputs)
+
+
+def test_a_refusal_is_not_remembered(prover: StatementProver) -> None:
+    with pytest.raises(StatementError, match="altitude"):
+        prover.prove("SELECT altitude FROM flights", INPUTS)
+    stop_answering(prover)
+    with pytest.raises(StatementError, match="asked"):
+        prover.prove("SELECT altitude FROM flights", INPUTS)
+
+
+def test_only_the_last_statements_are_remembered() -> None:
+    prover = StatementProver(most_known=2)
+    for sql in ("SELECT 1", "SELECT 2", "SELECT 1", "SELECT 3"):
+        prover.prove(sql, {})
+    stop_answering(prover)
+    prover.prove("SELECT 1", {})
+    prover.prove("SELECT 3", {})
+    with pytest.raises(StatementError, match="asked"):
+        prover.prove("SELECT 2", {})
+    prover.close()
