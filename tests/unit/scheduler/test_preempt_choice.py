@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scheduler.engine.evictable import Budget, PreemptionPolicy
+from scheduler.engine.reasons import Reason
 from scheduler.engine.snapshot import Snapshot
 from tests.builders import DrawnJob, cluster, job, or_else, queue, world
 from tests.running import DrawnRun, beside, ended, run
@@ -33,6 +34,9 @@ def inside(
         # The place where the cheapest run is need not be the cheapest place.
         (inside(run("a", "2", "sh/n1"), run("b", "2", "sh/n1", lost_s=1000), run("c", "4", "sh/n2", lost_s=100), nodes="4 4"),
          {"urgent": "c by lower-priority: sh n2"}),
+        # Who began again once costs twice what is lost, and the half minute that beginning takes.
+        (inside(run("a", "4", "sh/n1", lost_s=22), run("b", "4", "sh/n2", restarts=1), nodes="4 4"),
+         {"urgent": "a by lower-priority: sh n1"}),
         # Where as much is lost, fewer runs.
         (inside(run("a", "2", "sh/n1"), run("b", "2", "sh/n1"), run("c", "4", "sh/n2"), nodes="4 4"),
          {"urgent": "c by lower-priority: sh n2"}),
@@ -56,6 +60,14 @@ def test_of_all_ways_to_run_a_job_the_one_that_costs_least_is_taken(first: str, 
     runs = [run("a", "2", "sh/n1"), run("b", "2", "sh/n1", lost_s=99)]
     choosy = or_else(job("urgent", first, rank=HIGH), second)
     assert ended(inside(*runs, nodes="4", jobs=[choosy])) == {"urgent": "a by lower-priority: sh n1"}
+
+
+def test_of_ways_that_cost_the_same_the_first_is_taken_wherever_that_is() -> None:
+    first = job("urgent", "4", rank=HIGH, refused={"gz": Reason.LICENCE_MISSING})
+    choosy = or_else(first, "4", refused={"sh": Reason.LICENCE_MISSING})
+    drawn = world(cluster("gz", "4"), cluster("sh", "4"), jobs=[choosy], queues=[queue("default", preemption=LOWER)])
+    given = beside(drawn, run("a", "4", "gz/n1"), run("b", "4", "sh/n1"))
+    assert ended(given) == {"urgent": "b by lower-priority: sh n1"}
 
 
 def test_one_end_that_makes_a_place_in_a_full_queue_suffices_where_the_cluster_has_room() -> None:
