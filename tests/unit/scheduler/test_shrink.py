@@ -9,6 +9,7 @@ import pytest
 
 from scheduler.engine.check import check
 from scheduler.engine.evictable import PreemptionPolicy
+from scheduler.engine.parts import shrunk
 from scheduler.engine.place import place
 from scheduler.engine.plan import Growth, Shrink
 from scheduler.engine.reasons import Reason
@@ -142,6 +143,17 @@ def test_check_refuses_growth_into_room_that_the_plan_gives_away() -> None:
     assert ([item.job for item in plan.placements], plan.growths) == ([0], (Growth(0, (0,)),))
     with pytest.raises(PlanRejectedError, match="with what joins"):
         check(given, replace(plan, growths=(Growth(0, (0, 0)),)))
+
+
+def test_who_gangs_shrink_for_claims_a_node_each_with_what_leaves_there() -> None:
+    runs = [gang(run("a", "1", "sh/n1", "sh/n2", "sh/n1"), 1, 1), gang(run("b", "2", "sh/n2", "sh/n2"), 1, 1), run("c", "1", "sh/n1")]
+    given = beside(world(cluster("sh", "4 5"), jobs=[job("job", "1", workers=2)], queues=[queue("default")]), *runs)
+    after = shrunk(given, [Shrink(0, 0, (0, 1), ((0, 1), (1, 1)), ("grown-room", "grown-room"))])
+    claims, found = after.claims, after.evictable
+    assert (claims.ids, claims.node.tolist(), claims.workers.tolist()) == (("job",), [0, 1], [1, 1])
+    assert claims.pending[:, 0].tolist() == [1.0, 3.0]
+    leaving = [name for name, ending in zip(found.ids, found.ending.tolist(), strict=True) if ending]
+    assert (leaving, found.workers().tolist()) == (["a-1#000001", "b-1#000001"], [1, 1, 1, 2, 1])
 
 
 def refused(given: Snapshot, *shrinks: Shrink) -> str:
