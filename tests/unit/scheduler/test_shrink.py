@@ -146,12 +146,12 @@ def test_check_refuses_growth_into_room_that_the_plan_gives_away() -> None:
 
 
 def test_who_gangs_shrink_for_claims_a_node_each_with_what_leaves_there() -> None:
-    runs = [gang(run("a", "1", "sh/n1", "sh/n2", "sh/n1"), 1, 1), gang(run("b", "2", "sh/n2", "sh/n2"), 1, 1), run("c", "1", "sh/n1")]
-    given = beside(world(cluster("sh", "4 5"), jobs=[job("job", "1", workers=2)], queues=[queue("default")]), *runs)
+    runs = [gang(run("a", "1", "sh/n1", "sh/n2", "sh/n1"), 1, 1), gang(run("b", "2", "sh/n2", "sh/n1"), 1, 1), run("c", "1", "sh/n1")]
+    given = beside(world(cluster("sh", "5 5"), jobs=[job("job", "1", workers=2)], queues=[queue("default")]), *runs)
     after = shrunk(given, [Shrink(0, 0, (0, 1), ((0, 1), (1, 1)), ("grown-room", "grown-room"))])
     claims, found = after.claims, after.evictable
     assert (claims.ids, claims.node.tolist(), claims.workers.tolist()) == (("job",), [0, 1], [1, 1])
-    assert claims.pending[:, 0].tolist() == [1.0, 3.0]
+    assert claims.pending[:, 0].tolist() == [3.0, 1.0]
     leaving = [name for name, ending in zip(found.ids, found.ending.tolist(), strict=True) if ending]
     assert (leaving, found.workers().tolist()) == (["a-1#000001", "b-1#000001"], [1, 1, 1, 2, 1])
 
