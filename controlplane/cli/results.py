@@ -106,7 +106,8 @@ def _convert(path: Path, form: Literal["json", "csv", "parquet"], target: Binary
         return
     import pyarrow.parquet as parquet  # type: ignore[import-untyped]
 
-    file = parquet.ParquetFile(path)
+    # Buffered ahead, the whole file would be in memory before the end.
+    file = parquet.ParquetFile(path, pre_buffer=False)
     write = _write_csv if form == "csv" else _write_json
     write(file, target)
 

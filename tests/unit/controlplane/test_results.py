@@ -1,0 +1,42 @@
+"""A result table is converted piece by piece, however large it is."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+from controlplane.cli import results
+
+GROUPS, ROWS = 20, 10_000
+
+
+class Watching(io.BytesIO):
+    """Notes at every write how much memory columns take then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most, self.size = 0, 0
+
+    def write(self, data: object) -> int:
+        taken = memoryview(data).nbytes  # type: ignore[arg-type]
+        self.size += taken
+        self.most = max(self.most, pa.total_allocated_bytes())
+        return taken
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_large_table_is_converted_in_little_memory(tmp_path: Path, form: str) -> None:
+    columns = {name: pa.array(range(index, ROWS + index), pa.int64()) for index, name in enumerate("abcd")}
+    table = pa.table(columns)
+    path = tmp_path / "large.parquet"
+    with parquet.ParquetWriter(path, table.schema, use_dictionary=False, compression="none") as writer:
+        for _ in range(GROUPS):
+            writer.write_table(table)
+    whole, before, target = table.nbytes * GROUPS, pa.total_allocated_bytes(), Watching()
+    results._convert(path, form, target)  # type: ignore[arg-type]
+    assert target.size > whole / 4
+    assert target.most - before < whole / 4
