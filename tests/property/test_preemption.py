@@ -273,6 +273,7 @@ def test_every_plan_of_a_life_is_accepted_and_no_two_evictions_close_a_circle(st
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @given(any_stories)
 @settings(max_examples=200)
 def test_every_plan_of_many_more_lives_is_accepted(story: Story) -> None:
@@ -388,10 +389,9 @@ def test_check_rejects_a_plan_whose_world_forbids_it(story: Story) -> None:
         replace(snapshot, evictable=replace(running, fixed=running.fixed | True)),
         replace(snapshot, evictable=replace(running, past=((victim, gains),))),
         replace(snapshot, evictable=replace(running, past=((victim, "x"), ("x", gains)))),
-        replace(
-            snapshot, queues=replace(snapshot.queues, quota=snapshot.queues.quota * 0), evictable=replace(running, rank=running.rank + 900)
-        ),
-    ]
+        replace(snapshot, queues=replace(snapshot.queues, quota=snapshot.queues.quota * 0),
+                evictable=replace(running, rank=running.rank + 900)),
+    ]  # fmt: skip
     for other in forbidding:
         try:
             check(other, plan)

@@ -68,6 +68,7 @@ def test_every_plan_of_a_life_is_accepted_and_gangs_keep_their_bounds(story: Sto
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @given(stories)
 @settings(max_examples=300)
 def test_every_plan_of_many_more_lives_is_accepted(story: Story) -> None:
