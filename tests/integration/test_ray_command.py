@@ -6,14 +6,13 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cluster.protocol import RunFinished, RunLog, RunProgress, RunRequest
 from tests.network import until
-from tests.ray import WAIT_S, Connection, RayAgent, SmallRay, leaving_nothing, processes_of
+from tests.ray import WAIT_S, Connection, SmallRay, processes_of
 from tests.ray_runs import command, input_file, script
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -24,24 +23,6 @@ RUN_VARIABLES = {
 }  # fmt: skip
 # Every worker says that it lives in a file of its own, and goes on when the test tells it to.
 WAIT_FOR_GO = "touch here; while [ ! -e go ]; do sleep 0.05; done\n"
-
-
-@pytest.fixture(scope="module")
-def connection(ray_head: SmallRay, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
-    folder = tmp_path_factory.mktemp("agent")
-    with RayAgent(folder / "agent.log") as agent:
-        yield agent.connect(ray_head, folder / "data")
-
-
-@pytest.fixture(scope="module")
-def node(connection: Connection) -> str:
-    return connection.node()
-
-
-@pytest.fixture
-def member(connection: Connection, ray_head: SmallRay) -> Iterator[Connection]:
-    with leaving_nothing(connection, ray_head):
-        yield connection
 
 
 def outcome(end: RunFinished) -> tuple[str, str | None, int | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +12,13 @@ import pytest
 from cluster.protocol import RunFinished, RunRequest
 from controlplane.tpch import make_data, queries
 from tests.network import until
-from tests.ray import Connection, RayAgent, SmallRay, leaving_nothing
+from tests.ray import Connection, SmallRay
 from tests.ray_runs import MIB, input_file, request
 from tests.tpch import same_rows
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 SCALE = 0.01
-
-
-@pytest.fixture(scope="module")
-def connection(ray_head: SmallRay, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
-    folder = tmp_path_factory.mktemp("agent")
-    with RayAgent(folder / "agent.log") as agent:
-        yield agent.connect(ray_head, folder / "data")
-
-
-@pytest.fixture
-def member(connection: Connection, ray_head: SmallRay) -> Iterator[Connection]:
-    with leaving_nothing(connection, ray_head):
-        yield connection
 
 
 @pytest.fixture(scope="module")

@@ -27,24 +27,6 @@ ENDLESS = "SELECT count(*) FROM range(1000000000) a, range(1000000000) b"
 TALK = "echo $$ $PPID; while [ ! -e go ]; do sleep 0.1; done; echo on; echo result > $CPN_OUTPUT_DIR/file\n"
 
 
-@pytest.fixture(scope="module")
-def connection(ray_head: SmallRay, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
-    folder = tmp_path_factory.mktemp("agent")
-    with RayAgent(folder / "agent.log") as agent:
-        yield agent.connect(ray_head, folder / "data")
-
-
-@pytest.fixture(scope="module")
-def node(connection: Connection) -> str:
-    return connection.node()
-
-
-@pytest.fixture
-def member(connection: Connection, ray_head: SmallRay) -> Iterator[Connection]:
-    with leaving_nothing(connection, ray_head):
-        yield connection
-
-
 def outcome(end: RunFinished) -> tuple[str, str | None]:
     return end.outcome, end.category
 

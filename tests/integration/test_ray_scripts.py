@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +14,11 @@ import pytest
 from cluster.backends.ray.sweeping import Leftover, orphans, survey
 from cluster.protocol import RunFinished, RunRequest
 from tests.network import until
-from tests.ray import WAIT_S, Connection, RayAgent, SmallRay, is_alive, leaving_nothing, parent_of, processes_of
+from tests.ray import WAIT_S, Connection, RayAgent, SmallRay, is_alive, parent_of, processes_of
 from tests.ray_runs import MIB, request
 from workloads.ray_jobs import RayJobs, RuntimeEnv
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def connection(ray_head: SmallRay, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
-    folder = tmp_path_factory.mktemp("agent")
-    with RayAgent(folder / "agent.log") as agent:
-        yield agent.connect(ray_head, folder / "data")
-
-
-@pytest.fixture(scope="module")
-def node(connection: Connection) -> str:
-    return connection.node()
-
-
-@pytest.fixture
-def member(connection: Connection, ray_head: SmallRay) -> Iterator[Connection]:
-    """Nothing of a run may be left: no process, directory, actor or placement group."""
-    with leaving_nothing(connection, ray_head):
-        yield connection
 
 
 def program(node: str, text: str, *arguments: str, workers: int = 1, **fields: Any) -> RunRequest:

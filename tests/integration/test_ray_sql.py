@@ -14,7 +14,7 @@ import pytest
 
 from cluster.protocol import Preview, RunFinished
 from tests.network import until
-from tests.ray import Connection, RayAgent, SmallRay, cpu_s, is_alive, leaving_nothing
+from tests.ray import Connection, SmallRay, cpu_s, is_alive
 from tests.ray_runs import MIB, input_file, statement
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -22,24 +22,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 ENDLESS = "SELECT count(*) FROM range(1000000000) a, range(1000000000) b"
 # One call of one function, which DuckDB cannot interrupt, for much longer than the grace period.
 DEAF = "SELECT length(list_distinct(range(3000000)))"
-
-
-@pytest.fixture(scope="module")
-def connection(ray_head: SmallRay, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
-    folder = tmp_path_factory.mktemp("agent")
-    with RayAgent(folder / "agent.log") as agent:
-        yield agent.connect(ray_head, folder / "data")
-
-
-@pytest.fixture(scope="module")
-def node(connection: Connection) -> str:
-    return connection.node()
-
-
-@pytest.fixture
-def member(connection: Connection, ray_head: SmallRay) -> Iterator[Connection]:
-    with leaving_nothing(connection, ray_head):
-        yield connection
 
 
 @pytest.fixture(scope="module")

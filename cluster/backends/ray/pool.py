@@ -178,13 +178,18 @@ class WarmPool:
 
 def make_sql_worker(name: str, node_id: str) -> Any:
     """Create a worker for SQL. Blocks."""
+    from cluster.backends.ray.sql_worker import SqlWorker
+
+    return waiting_actor(SqlWorker, name, node_id, name)
+
+
+def waiting_actor(kind: type, name: str, node_id: str, *arguments: str) -> Any:
+    """Create an actor that waits on a node for runs, without resources in Ray, and stays when its agent goes. Blocks."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from cluster.backends.ray.sql_worker import SqlWorker
-
     return (
-        ray.remote(SqlWorker)
+        ray.remote(kind)
         .options(
             name=name,
             namespace=NAMESPACE,
@@ -193,5 +198,5 @@ def make_sql_worker(name: str, node_id: str) -> Any:
             max_concurrency=64,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
         )
-        .remote(name)
+        .remote(*arguments)
     )

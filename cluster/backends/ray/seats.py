@@ -15,10 +15,10 @@ from typing import Any
 
 from cluster.backends.ray.gang_workers import make_supervisor, run_of, supervisor_name
 from cluster.backends.ray.nodes import RayNode
-from cluster.backends.ray.pool import Member, WarmPool
+from cluster.backends.ray.pool import Member, WarmPool, waiting_actor
 from cluster.backends.ray.room import give_back, owner_of, room_names
 from cluster.backends.ray.script_host import bundle_of
-from cluster.backends.ray.session import NAMESPACE, Session, WorkerGoneError
+from cluster.backends.ray.session import Session, WorkerGoneError
 from cluster.backends.ray.warm_supervisor import BUSY
 from cluster.protocol import RunRequest
 
@@ -253,20 +253,6 @@ class Supervisors:
 
 def make_warm_supervisor(name: str, node_id: str) -> Any:
     """Create a warm supervisor on a node. Blocks."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
     from cluster.backends.ray.warm_supervisor import WarmSupervisor
 
-    return (
-        ray.remote(WarmSupervisor)
-        .options(
-            name=name,
-            namespace=NAMESPACE,
-            lifetime="detached",
-            num_cpus=0,
-            max_concurrency=64,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
-        )
-        .remote(name, node_id)
-    )
+    return waiting_actor(WarmSupervisor, name, node_id, name, node_id)

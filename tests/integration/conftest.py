@@ -1,0 +1,28 @@
+"""An agent's process that is connected to the small Ray of all tests, and what a run leaves there: nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.ray import Connection, RayAgent, SmallRay, leaving_nothing
+
+
+@pytest.fixture(scope="module")
+def connection(ray_head: SmallRay, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    folder = tmp_path_factory.mktemp("agent")
+    with RayAgent(folder / "agent.log") as agent:
+        yield agent.connect(ray_head, folder / "data")
+
+
+@pytest.fixture(scope="module")
+def node(connection: Connection) -> str:
+    return connection.node()
+
+
+@pytest.fixture
+def member(connection: Connection, ray_head: SmallRay) -> Iterator[Connection]:
+    """Nothing of a run may be left: no process, directory, actor or placement group."""
+    with leaving_nothing(connection, ray_head):
+        yield connection
