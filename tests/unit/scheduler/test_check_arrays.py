@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scheduler.engine.check import check
 from scheduler.engine.plan import Placement, Plan, Unplaced
 from scheduler.engine.reasons import Reason
 from scheduler.engine.snapshot import Snapshot
-from scheduler.errors import PlanRejectedError
+from tests import checked
 from tests.builders import cluster, job, world
 
 
@@ -25,11 +24,7 @@ def refusal(given: Snapshot, placed: list[int]) -> str:
     """Why a plan that starts these jobs, and lets others wait for the limits of their arrays, is not accepted; nothing if it is."""
     waiting = [row for row in range(len(given.jobs.ids)) if row not in placed]
     unplaced = tuple(Unplaced(row, Reason.ARRAY_LIMIT, (Reason.ARRAY_LIMIT,), ()) for row in waiting)
-    try:
-        check(given, Plan(tuple(Placement(row, 0, (0,), 0.0) for row in placed), unplaced))
-    except PlanRejectedError as error:
-        return str(error)
-    return ""
+    return checked.refusal(given, Plan(tuple(Placement(row, 0, (0,), 0.0) for row in placed), unplaced))
 
 
 @pytest.mark.parametrize(

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler.engine.check import check
 from scheduler.engine.plan import Placement, Plan
 from scheduler.engine.reasons import Reason
 from scheduler.engine.snapshot import Snapshot
-from scheduler.errors import PlanRejectedError
+from tests import checked
 from tests.builders import DrawnCluster, DrawnJob, cluster, decided, job, queue, world
 from tests.timed import timed
 
 
 def refusal(given: Snapshot, *placements: Placement) -> str:
     """Why a plan of these placements is not accepted; nothing for one that is."""
-    try:
-        check(given, Plan(placements, ()))
-    except PlanRejectedError as error:
-        return str(error)
-    return ""
+    return checked.refusal(given, Plan(placements, ()))
 
 
 @pytest.mark.parametrize("same", ["zone", "rack"])

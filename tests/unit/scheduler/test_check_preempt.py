@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scheduler.engine.check import check
 from scheduler.engine.evictable import PreemptionPolicy
 from scheduler.engine.place import place
-from scheduler.engine.plan import Eviction, Placement, Plan
-from scheduler.engine.snapshot import Snapshot
-from scheduler.errors import PlanRejectedError
+from scheduler.engine.plan import Eviction, Placement
 from tests.builders import cluster, job, queue, world
+from tests.checked import refusal
 from tests.running import beside, claim, ended, run
 
 LOWER = PreemptionPolicy.LOWER_PRIORITY
@@ -28,15 +26,6 @@ GIVEN = beside(
 )  # fmt: skip
 A, B, C, D = range(4)
 GOOD = Eviction(0, 0, (0,), (A,), ("lower-priority",))
-
-
-def refusal(given: Snapshot, plan: Plan) -> str:
-    """Why a plan is not accepted; nothing for one that is."""
-    try:
-        check(given, plan)
-    except PlanRejectedError as error:
-        return str(error)
-    return ""
 
 
 @pytest.mark.parametrize(

@@ -7,24 +7,14 @@ from typing import Any
 
 import pytest
 
-from scheduler.engine.check import check
 from scheduler.engine.place import place
-from scheduler.engine.plan import Placement, Plan
+from scheduler.engine.plan import Placement
 from scheduler.engine.snapshot import Snapshot
-from scheduler.errors import PlanRejectedError
 from tests.builders import cluster, job, world
+from tests.checked import refusal
 from tests.timed import FOREVER, timed
 
 BUSY = [("sh n1", "8", 100.0)]
-
-
-def refusal(given: Snapshot, plan: Plan) -> str:
-    """Why a plan is not accepted; nothing for one that is."""
-    try:
-        check(given, plan)
-    except PlanRejectedError as error:
-        return str(error)
-    return ""
 
 
 def spoiled(given: Snapshot, **fields: Any) -> str:

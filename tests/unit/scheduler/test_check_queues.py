@@ -6,27 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from scheduler.engine.check import check
 from scheduler.engine.place import place
 from scheduler.engine.plan import Placement, Plan, Unplaced
 from scheduler.engine.reasons import Reason
 from scheduler.engine.snapshot import Snapshot
-from scheduler.errors import PlanRejectedError
 from tests.builders import DrawnQueue, cluster, job, queue, world
+from tests.checked import refusal
 
 
 def all_placed(given: Snapshot) -> Plan:
     """Everybody on the first node, whatever the rules of queues."""
     return Plan(tuple(Placement(row, 0, (0,), 0.0) for row in range(len(given.jobs.ids))), ())
-
-
-def refusal(given: Snapshot, plan: Plan) -> str:
-    """Why a plan is not accepted; nothing for one that is."""
-    try:
-        check(given, plan)
-    except PlanRejectedError as error:
-        return str(error)
-    return ""
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from cluster.backends.ray.nodes import RayNode
@@ -64,3 +64,20 @@ class NearSession(Session):
     def die(self, name: str) -> None:
         """End an actor without anybody's doing."""
         del self.actors[name]
+
+
+class Spawner:
+    """What is begun aside, kept until it is done."""
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Future[None]] = set()
+
+    def spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+
+def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """A scenario in an event loop of its own."""
+    asyncio.run(scenario())

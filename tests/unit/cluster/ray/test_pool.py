@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from cluster.backends.ray.pool import WarmPool
-from tests.unit.cluster.ray.actors import NODE, NearSession
+from tests.unit.cluster.ray.actors import NODE, NearSession, Spawner, run
 
 
 class Worker:
@@ -20,14 +20,14 @@ class Worker:
         await self._may_live.wait()
 
 
-class Place:
+class Place(Spawner):
     """A pool with its session; new workers live as long as `may_live` is set."""
 
     def __init__(self, **options: Any) -> None:
+        super().__init__()
         self.session, self.may_live = NearSession(), asyncio.Event()
         self.may_live.set()
-        self.tasks: set[asyncio.Future[None]] = set()
-        self.pool = WarmPool(self.session, "cpn-test-", self._make, options.pop("warm", 0), self._spawn, **options)
+        self.pool = WarmPool(self.session, "cpn-test-", self._make, options.pop("warm", 0), self.spawn, **options)
 
     def names(self) -> list[str]:
         return sorted(self.session.actors)
@@ -41,15 +41,6 @@ class Place:
         assert node_id == NODE.node_id
         self.session.actors[name] = worker = Worker(name, self.may_live)
         return worker
-
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-
-def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(scenario())
 
 
 def test_a_node_gets_its_warm_workers_and_who_waits_is_taken() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from cluster.backends.ray.seats import WARM_PREFIX, Supervisors
 from cluster.backends.ray.session import WorkerGoneError
 from cluster.backends.ray.warm_supervisor import BUSY, NO_ROOM
 from tests.ray_runs import command
-from tests.unit.cluster.ray.actors import NODE, NearSession
+from tests.unit.cluster.ray.actors import NODE, NearSession, Spawner, run
 
 RUN = command("node", "true", run_id="job-a-1", cpu=2.0)
 WORKER = "cpn-run-job-a-1-0"
@@ -54,16 +54,16 @@ class Actor:
         return self.fit
 
 
-class Place:
+class Place(Spawner):
     """The supervisors of an agent, and the actors of the cluster."""
 
     def __init__(self, session: NearSession | None = None, limit_s: float = 30.0) -> None:
+        super().__init__()
         self.session = session or NearSession()
         self.room, self.refusal = asyncio.Event(), ""
         self.room.set()
-        self.tasks: set[asyncio.Future[None]] = set()
-        self.pool = WarmPool(self.session, WARM_PREFIX, self._make, 0, self._spawn)
-        self.crew = Supervisors(self.session, self.pool, limit_s, self._spawn, stray_s=0.0)
+        self.pool = WarmPool(self.session, WARM_PREFIX, self._make, 0, self.spawn)
+        self.crew = Supervisors(self.session, self.pool, limit_s, self.spawn, stray_s=0.0)
 
     @property
     def actors(self) -> list[Actor]:
@@ -75,15 +75,6 @@ class Place:
     def _make(self, name: str, _: str) -> Actor:
         self.session.actors[name] = actor = Actor(name, self)
         return actor
-
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-
-def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(scenario())
 
 
 def test_a_seat_holds_what_was_granted_until_it_is_let_go_of_and_its_supervisor_serves_again() -> None:
