@@ -35,6 +35,7 @@ from scheduler.simulator.networks import Goal, Network, NodeGroup, Site
 from scheduler.store.records import QueueRecord
 from scheduler.traces.machines import MOST_DEVICES
 from workloads.catalogue.pricing import Prices
+from workloads.fault_words import words_of
 from workloads.resources import FlopsRate, MemoryBytes
 from workloads.spec import Jurisdiction, Name
 
@@ -94,7 +95,7 @@ def read_network(path: Path) -> Network:
     except ValidationError as error:
         first = error.errors()[0]
         loc: Path_ = tuple(part for part in first["loc"] if part != "[key]")
-        raise _fault(path, tree, loc, str(first["msg"]).removeprefix("Value error, ")) from error
+        raise _fault(path, tree, loc, words_of(first)) from error
     _check_clusters(path, tree, found)
     _check_models(path, tree, found)
     queues = _queues(path, tree, found)

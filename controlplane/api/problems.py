@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from controlplane.api.schemas import FieldProblem, ProblemView
 from scheduler.errors import ConflictError, InvalidError, NotFoundError, Problem, RefusedError
 from scheduler.store.session import StoreUnavailableError
+from workloads.fault_words import words_of
 
 log = logging.getLogger("cpn")
 MEDIA_TYPE = "application/problem+json"
@@ -58,7 +59,7 @@ def faults_of(errors: Iterable[Any]) -> Iterator[Problem]:
     """What pydantic found wrong, with the path of each field."""
     for item in errors:
         place = [str(part) for part in item["loc"] if part not in ("body",)]
-        yield Problem(".".join(place), item["type"], str(item["msg"]).removeprefix("Value error, "))
+        yield Problem(".".join(place), item["type"], words_of(item))
 
 
 def _invalid(_request: Request, error: Exception) -> JSONResponse:

@@ -60,7 +60,12 @@ def register(
     inbound_bandwidth: Annotated[float | None, typer.Option(metavar="MIB_S", help="Speed of transfers to it, in MiB/s.")] = None,
     ray_jobs: RayJobsSwitch = None,
     wheelhouse: Wheelhouse = None,
-    agent_token: Annotated[bool, typer.Option(help="Pull mode: also make a token for its agent.")] = True,
+    join_token: Annotated[
+        bool,
+        typer.Option(
+            "--join-token/--no-join-token", " /--no-agent-token", help="Pull mode: also make a join token, with which its agent joins once."
+        ),
+    ] = True,
     output: Output = "table",
 ) -> None:
     """Register a cluster; in pull mode, also print the command that starts its agent."""
@@ -79,7 +84,7 @@ def register(
     with connect(context) as client:
         view = client.register_cluster(spec)
         show(view, output, lambda found: print(f"registered {found.name} ({found.jurisdiction}, {found.mode} mode)"))
-        if spec.mode == "pull" and agent_token:
+        if spec.mode == "pull" and join_token:
             _tell_agent(client, spec)
 
 
@@ -112,9 +117,15 @@ def _pairs(option: str, texts: list[str] | None) -> dict[str, str] | None:
 def _tell_agent(client: Client, spec: ClusterSpec) -> None:
     from controlplane.api.schemas import TokenRequest
 
-    token = client.create_token(TokenRequest(role="agent", cluster=spec.name)).token
-    note("Start its agent on a machine of the cluster (the token is shown this once):")
-    note(f"  CPN_SERVER={client.server} CPN_TOKEN={token} cpn agent {spec.name} --address HOST:PORT --ray-token-file FILE")
+    made = client.create_token(TokenRequest(role="join", cluster=spec.name))
+    until = clock(made.expires_at) if made.expires_at else "ever"
+    note(f"Its agent joins with this token, once and until {until}. On a machine of the cluster (the token is shown this once):")
+    note(_join_command(client.server, made.token))
+    note(f"Another token: cpn cluster token {spec.name}")
+
+
+def _join_command(server: str, token: str) -> str:
+    return f"  CPN_SERVER={server} cpn agent --join {token} --address HOST:PORT --ray-token-file FILE"
 
 
 @app.command("token")
@@ -136,7 +147,7 @@ def token(
 def _tell_join(server: str, made: TokenCreated) -> None:
     until = clock(made.expires_at) if made.expires_at else "ever"
     note(f"{made.id}: one agent of {made.cluster} can join with it until {until}. On a machine of the cluster:")
-    note(f"  CPN_SERVER={server} cpn agent --join TOKEN --address HOST:PORT --ray-token-file FILE")
+    note(_join_command(server, "TOKEN"))
     print(made.token)
 
 
@@ -288,10 +299,25 @@ def change(
     if not document and not no_tariffs:
         raise usage("nothing to change", "give a document with -f FILE, --no-carbon, --no-tariffs, --ray-jobs or --wheelhouse")
     with connect(context) as client:
+        if no_tariffs or no_carbon or ray_jobs is False:
+            before = client.cluster(name)
+            _tell_of_nothing(before, no_carbon=no_carbon, no_tariffs=no_tariffs, no_ray_jobs=ray_jobs is False)
         if no_tariffs:
-            document["prices"] = client.cluster(name).prices.model_dump(mode="json", exclude={"tariffs"})
+            document["prices"] = before.prices.model_dump(mode="json", exclude={"tariffs"})
         patch = validated(ClusterPatch, document, str(file) if file else "the change")
         show(client.change_cluster(name, patch), output, _details)
+
+
+def _tell_of_nothing(before: ClusterView, *, no_carbon: bool, no_tariffs: bool, no_ray_jobs: bool) -> None:
+    """Say what was to be taken away and is not there; the rest of the change is made all the same."""
+    absent = (
+        (no_carbon and before.carbon is None, "--no-carbon", "carbon is declared"),
+        (no_tariffs and before.prices.tariffs is None, "--no-tariffs", "tariffs are declared"),
+        (no_ray_jobs and before.ray_jobs is None, "--no-ray-jobs", "jobs of kind ray are allowed"),
+    )
+    for so, option, what in absent:
+        if so:
+            note(f"{option}: there was nothing to remove, for no {what} at {before.name}")
 
 
 @app.command("cordon")

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from controlplane.cli.failures import usage
+from workloads.fault_words import words_of
 
 M = TypeVar("M", bound=BaseModel)
 STANDARD_INPUT = "-"
@@ -101,8 +102,7 @@ def _faults(error: ValidationError) -> list[str]:
     lines = []
     for item in error.errors():
         path = ".".join(str(part) for part in item["loc"])
-        unknown = item["type"] == "extra_forbidden"
-        message = "there is no such field" if unknown else str(item["msg"]).removeprefix("Value error, ")
+        message = words_of(item)
         lines.append(f"  {path}: {message}" if path else f"  {message}")
     return lines
 

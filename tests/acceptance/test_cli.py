@@ -53,7 +53,7 @@ def test_a_member_comes_and_goes(market: Market) -> None:
     prices = ("--cpu-price", "0.30 CNY", "--memory-price", "0.03 CNY", "--transfer-price", "0.50 CNY")
     made = operator("cluster", "register", "gz", "--backend", "memory", "--jurisdiction", "CN-GZ", *prices)
     assert "registered gz (CN-GZ, pull mode)" in made.out
-    assert "CPN_TOKEN=cpn_agent_" in made.err
+    assert "cpn agent --join cpn_join_" in made.err
     assert "0.30 CNY" in operator("cluster", "show", "gz").out
     for verb, standing in (("cordon", "cordoned"), ("uncordon", "open"), ("drain", "draining")):
         assert operator("cluster", verb, "gz", "-o", "json").document["cordon"] == standing

@@ -74,7 +74,7 @@ def test_a_tree_is_made_shown_and_changed(network: Network) -> None:
         ({"lend_limit": {"cpu": 8}}, "lend_limit.cpu", "there is no quota of cpu"),
         ({"weight": -1}, "weight", "greater than 0"),
         ({"max_running": -1}, "max_running", "greater than or equal to 1"),
-        ({"ceiling": {"cpu": 1}}, "ceiling", "Extra inputs"),
+        ({"ceiling": {"cpu": 1}}, "ceiling", "there is no such field"),
     ],
 )  # fmt: skip
 def test_a_queue_that_cannot_be_meant_is_refused(bare: Network, document: dict[str, Any], path: str, words: str) -> None:

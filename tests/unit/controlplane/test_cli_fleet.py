@@ -78,17 +78,20 @@ def test_what_jobs_of_kind_ray_may_bring_is_shown(server: FakeServer, rules: dic
     assert words in " ".join(server.run("cluster", "show", "sh").stdout.split()).replace("ray off", "ray  off")
 
 
-def test_in_pull_mode_the_agents_command_is_told(server: FakeServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["--no-join-token", "--no-agent-token"])
+def test_in_pull_mode_the_agents_command_is_told(server: FakeServer, tmp_path: Path, option: str) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text(
         "name: sh\nbackend: ray\njurisdiction: CN-SH\nprices: {cpu_hour: 1.00 CNY, memory_gib_hour: 0.02 CNY, transfer_gib: 0.50 CNY}\n"
     )
-    server.answers |= {"POST /clusters": (201, cluster()), "POST /tokens": (201, _token(token="cpn_agent_x"))}
+    server.answers |= {"POST /clusters": (201, cluster()), "POST /tokens": (201, _token(role="join", token="cpn_join_x", expires_at=T0))}
     result = server.run("cluster", "register", "-f", str(file), "--cpu-price", "0.40 CNY", "-o", "json")
     assert server.sent(0)["prices"]["cpu_hour"] == "0.40 CNY"
-    assert server.sent(1) == {"role": "agent", "tenant": None, "cluster": "sh", "expires_in": None}
+    assert server.sent(1) == {"role": "join", "tenant": None, "cluster": "sh", "expires_in": None}
     assert json.loads(result.stdout) == cluster()
-    assert f"CPN_SERVER={SERVER} CPN_TOKEN=cpn_agent_x cpn agent sh --address" in result.stderr
+    assert f"CPN_SERVER={SERVER} cpn agent --join cpn_join_x --address" in result.stderr
+    assert "cpn_" not in server.run("cluster", "register", "-f", str(file), option).stderr
+    assert [request.method for request in server.requests[2:]] == ["POST"]
 
 
 def test_a_join_token_is_printed_alone_and_used_ones_are_told_apart(server: FakeServer) -> None:
@@ -113,7 +116,7 @@ def test_a_cluster_without_prices_is_refused_before_asking(server: FakeServer) -
     result = server.run("cluster", "register", "sh", "--backend", "ray", "--jurisdiction", "Shanghai")
     assert result.exit_code == 2
     assert "jurisdiction: " in result.stderr
-    assert "prices: Field required" in result.stderr
+    assert "prices: this field is required; add it" in result.stderr
 
 
 def test_clusters_are_listed_and_shown(server: FakeServer) -> None:
@@ -195,7 +198,7 @@ def test_half_a_version_is_refused(server: FakeServer, tmp_path: Path) -> None:
     path.write_text("name: o/flights\nowner: o\nclassification: internal\nformat: parquet\n")
     result = server.run("product", "publish", "-f", str(path))
     assert (result.exit_code, server.requests) == (2, [])
-    assert "replicas: Field required" in result.stderr
+    assert "replicas: this field is required; add it" in result.stderr
 
 
 def test_a_licence_is_granted_until_a_day(server: FakeServer) -> None:
@@ -342,11 +345,27 @@ def test_learned_speeds_are_a_line_for_each_model(server: FakeServer) -> None:
 def test_change_sends_what_is_given_and_no_more(
     server: FakeServer, tmp_path: Path, options: list[str], document: dict[str, Any] | None, sent: dict[str, Any]
 ) -> None:
-    server.answers["PATCH /clusters/sh"] = cluster()
+    server.answers |= {"PATCH /clusters/sh": cluster(), "GET /clusters/sh": cluster(carbon={"grams_per_kwh": 5}, ray_jobs={})}
     (tmp_path / "c.json").write_text(json.dumps(document))
     result = server.run("cluster", "change", "sh", *options, *([str(tmp_path / "c.json")] if document else []))
     assert result.exit_code == 0, result.output
     assert server.sent() == sent
+    assert "nothing to remove" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--no-carbon", "no carbon is declared at sh"),
+        ("--no-tariffs", "no tariffs are declared at sh"),
+        ("--no-ray-jobs", "no jobs of kind ray are allowed at sh"),
+    ],
+)
+def test_change_says_when_there_is_nothing_to_remove(server: FakeServer, option: str, words: str) -> None:
+    server.answers |= {"PATCH /clusters/sh": cluster(), "GET /clusters/sh": cluster()}
+    result = server.run("cluster", "change", "sh", option)
+    assert result.exit_code == 0
+    assert f"{option}: there was nothing to remove, for {words}" in result.stderr
 
 
 def test_change_takes_tariffs_away_and_keeps_the_prices(server: FakeServer) -> None:

@@ -96,7 +96,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         (SQL + "resources: {memory: 5}\n", "resources.memory: 5 has no unit"),
         (SQL + "max_runtime: soon\n", "max_runtime: 'soon' is not a duration"),
         (SQL + "inputs: {f: flights}\n", "inputs.f: "),
-        ("name: count\n", "tenant: Field required"),
+        ("name: count\n", "tenant: this field is required; add it"),
         (SQL + "name: again\n", "line 6: the key 'name' stands twice"),
         (SQL + "sql: [\n", "job.yaml, line"),
         ("- a\n", "no mapping"),

@@ -99,7 +99,7 @@ PLACE = FILE.splitlines().index(NODE) + 1
         ("shape: H200x8", "shape: H2000x8", PLACE, "27", r"nobody has rated an accelerator 'H2000'; did you mean .*H200.*`unrated`"),
         ("shape: H200x8", "shape: H200x0", PLACE, "27", "1 to 62 accelerators"),
         ("shape: H200x8", "shape: eight", PLACE, "27", "pattern"),
-        ("shape: H200x8", "shapes: H200x8", PLACE, "28", "Extra inputs"),
+        ("shape: H200x8", "shapes: H200x8", PLACE, "28", "there is no such field"),
         ("jurisdiction: CN-SH", "jurisdiction: China", 3, "19", "pattern"),
         ("name: gz", "name: sh", 8, "11", "there are two clusters 'sh'"),
         (GZ_PRICES, GZ_PRICES.replace("CNY", "USD"), 9, "24", "is in USD, and sh in CNY; use one currency"),
@@ -111,7 +111,7 @@ PLACE = FILE.splitlines().index(NODE) + 1
         ("quota: {H200: 16}", "quota: {B200: 16}", 14, "31", "there is no resource 'B200'"),
         ("quota: {H200: 16}", "quota: {H200: -1}", 14, "31", "greater than or equal to 0"),
         ("flops: 100PFLOPS", "flops: 100", 16, "34", "computing power|unit"),
-        ("clusters:\n", "clusters: []\nx:\n", 1, "11", "at least 1 item"),
+        ("clusters:\n", "clusters: []\nx:\n", 1, "11", "give at least 1"),
         ("  - name: sh", "  - name: [sh", 3, "17", "is not YAML"),
     ],
 )  # fmt: skip
