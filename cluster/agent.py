@@ -29,8 +29,8 @@ from cluster.errors import (
     ReportRefusedError,
     TransientError,
 )
+from cluster.inventory_news import InventoryNews
 from cluster.link import ControlLink
-from cluster.model import Inventory
 from cluster.orders import Orders
 from cluster.protocol import AdoptedRun, ClusterBackend, SyncReply, SyncRequest
 from cluster.shipping import Shipping, TrackedRun, reduced
@@ -54,8 +54,7 @@ class Agent:
         self._inventory_interval_s, self._long_poll_s = inventory_interval_s, long_poll_s
         self._first_lease_s, self._on_lease_lost = first_lease_s, on_lease_lost
         self._runs: dict[str, TrackedRun] = {}
-        self._inventory: Inventory | None = None
-        self._inventory_told: Inventory | None = None
+        self._inventory = InventoryNews()
         self._detail = ""
         self._reachable = self._reachable_told = True
         self._census_due = True
@@ -105,7 +104,7 @@ class Agent:
             try:
                 await self._backend.open()
                 adopted = await self._backend.adopt()
-                self._inventory = await self._backend.inventory()
+                counted = await self._backend.inventory()
                 break
             except TransientError as error:
                 log.warning("the cluster cannot be reached: %s", error)
@@ -114,8 +113,9 @@ class Agent:
             except ClusterError as error:
                 await self._complain(str(error))
                 raise
+        self._inventory.saw(counted)
         self._track(adopted)
-        log.info("the cluster is open", extra={"nodes": len(self._inventory.nodes), "adopted": sorted(self._runs)})
+        log.info("the cluster is open", extra={"nodes": len(counted.nodes), "adopted": sorted(self._runs)})
 
     def _track(self, adopted: Sequence[AdoptedRun]) -> None:
         for run in adopted:
@@ -201,7 +201,7 @@ class Agent:
                 await backoff.pause()
 
     def _has_news(self) -> bool:
-        changed = self._inventory is not self._inventory_told or self._reachable != self._reachable_told
+        changed = bool(self._inventory) or self._reachable != self._reachable_told
         return changed or self._census_possible() or bool(self._shipping.batch(1))
 
     def _census_possible(self) -> bool:
@@ -212,20 +212,15 @@ class Agent:
         if census and self._acknowledge_at_most is None:
             self._acknowledge_at_most = self._orders.acknowledged
         observations = self._shipping.batch(self._batch)
-        counted = self._inventory is not self._inventory_told and not (self._observations_apart and observations)
-        update = {
-            "inventory": self._inventory if counted else None,
-            "known_runs": tuple(sorted(self._runs)) if census else None,
-            "observations": observations,
-        }
-        return self._request().model_copy(update=update)
+        update = {"known_runs": tuple(sorted(self._runs)) if census else None, "observations": observations}
+        request = self._request().model_copy(update=update)
+        return request if self._observations_apart and observations else self._inventory.add_to(request)
 
     def _told(self, request: SyncRequest) -> None:
         self._shipping.accepted(len(request.observations))
         self._batch = BATCH
         self._reachable_told = request.reachable
-        if request.inventory is not None:
-            self._inventory_told = request.inventory
+        if self._inventory.accepted(request):
             self._observations_apart = False
         if request.known_runs is not None:
             self._census_due, self._acknowledge_at_most = False, None
@@ -233,7 +228,7 @@ class Agent:
 
     def _give_way(self, request: SyncRequest, error: ReportRefusedError) -> bool:
         """Find what cannot be accepted, by parts, and say of it what can be said. False: nothing to be changed."""
-        if request.observations and request.inventory is not None:
+        if request.observations and (request.inventory is not None or request.cache is not None):
             self._observations_apart = True
             return True
         if len(request.observations) > 1:
@@ -300,8 +295,7 @@ class Agent:
                 log.info("the cluster can be reached again")
                 self._orders.retry_now()
             self._reachable, self._detail = True, ""
-            if inventory != self._inventory:
-                self._inventory = inventory
+            self._inventory.saw(inventory)
 
     async def _watch_lease(self) -> None:
         while True:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.model import Inventory
-from cluster.replicas import MOST_TOLD, CacheCounts, CacheLimits, Transfer
+from cluster.replicas import MOST_TOLD, CacheCounts, CacheLimits, CacheState, Transfer
 from workloads.catalogue.product import Format
 from workloads.ray_jobs import RayJobs, RuntimeEnv
 
@@ -241,6 +241,12 @@ class Instruction(_Frozen):
     grace_s: float = 5.0
 
 
+class CacheNews(_Frozen):
+    """What a member's caches hold, told apart from its nodes. No state: that is not known now."""
+
+    state: CacheState | None = None
+
+
 class SyncRequest(_Frozen):
     """The one call of an agent. Everything in it may be repeated without harm."""
 
@@ -248,6 +254,7 @@ class SyncRequest(_Frozen):
     reachable: bool = Field(description="the cluster answers its agent")
     detail: str = Field(default="", max_length=2000, description="why it is not reachable")
     inventory: Inventory | None = Field(default=None, description="only when it changed since the last call, and in the first")
+    cache: CacheNews | None = Field(default=None, description="when nothing else of the inventory changed; with an inventory it is ignored")
     takes_over: bool = Field(default=False, description="the first call of an agent process: it speaks for the cluster from now on")
     known_runs: tuple[str, ...] | None = Field(default=None, description="a census: when the control plane wants one")
     observations: tuple[Observation, ...] = ()

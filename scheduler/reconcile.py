@@ -17,6 +17,7 @@ from functools import partial
 
 from cluster.health import Health, HealthPolicy, judge
 from cluster.protocol import Observation, RunEvent, RunFinished, RunProgress, RunResized, RunStarted, RunStarting, SyncRequest, Usage
+from cluster.replicas import CacheState
 from scheduler.bells import CYCLE, Bells, agent_bell, job_bell
 from scheduler.dispatch import DRAINED, forget_order, stop_order
 from scheduler.lifecycle import BROKE, ENDS, WORKED, Cause, State
@@ -131,13 +132,19 @@ def _hear(books: _Books, cluster: ClusterRecord, report: SyncRequest, policy: He
         if report.inventory.remote_id != cluster.remote_id:
             fleet.check_remote_id(books.conn, cluster.name, report.inventory.remote_id)
         columns |= {
-            "copies": report.inventory.cache.model_dump(mode="json") if report.inventory.cache else None,
+            "copies": _stored(report.inventory.cache),
             "backend_version": report.inventory.version, "resizes": report.inventory.resizes, "remote_id": report.inventory.remote_id,
         }  # fmt: skip
         fleet.replace_nodes(books.conn, cluster.name, report.inventory.nodes, now)
+    elif report.cache is not None:
+        columns["copies"] = _stored(report.cache.state)
     fleet.update_cluster(books.conn, cluster.name, **columns)
-    if health is not cluster.health or report.inventory is not None:
+    if health is not cluster.health or report.inventory is not None or report.cache is not None:
         books.ring(CYCLE)
+
+
+def _stored(cache: CacheState | None) -> dict[str, object] | None:
+    return cache.model_dump(mode="json") if cache else None
 
 
 def standing(cluster: ClusterRecord, now: float, policy: HealthPolicy) -> Health:

@@ -45,6 +45,28 @@ def link(network: Network) -> Any:
     return found
 
 
+def test_a_cache_told_by_itself_changes_the_cache_and_no_node(market: Network) -> None:
+    market.agents["gz"].stop()
+    state = {"capacity_bytes": 9, "used_bytes": 5, "copies": 1}
+    nodes = [{"name": "n1", "cpu": 4.0, "memory_bytes": 2**30}]
+    with market.client("agent", cluster="gz") as client:
+
+        def tell(**fields: Any) -> tuple[list[str], Any]:
+            market.ok(client.post("/agents/gz/sync", json={"agent_id": "one", "reachable": True, **fields}))
+            found = market.ok(market.operator.get("/nodes", params={"cluster": "gz"}))["items"]
+            return [item["name"] for item in found], market.cluster("gz")["cache"]
+
+        assert tell(takes_over=True, known_runs=[], inventory={"nodes": nodes}) == (["n1"], None)
+        assert tell(cache={"state": state}) == (["n1"], state)
+        assert tell() == (["n1"], state)
+        assert tell(cache={"state": None}) == (["n1"], None)
+        assert tell(cache={"state": state}, inventory={"nodes": []}) == ([], None), "an inventory says all"
+        answer = client.post("/agents/gz/sync", json={"agent_id": "one", "reachable": True, "cache": {"state": {"copies": -1}}})
+        paths = {item["path"]: item["message"] for item in answer.json()["errors"]}
+        assert paths["cache.state.copies"] == "it must be greater than or equal to 0"
+        assert paths["cache.state.used_bytes"] == "this field is required; add it"
+
+
 def test_what_was_brought_in_once_counts_as_there_and_its_link_as_measured(market: Network) -> None:
     grant(market)
     before = plan_at_gz(market)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 
 from cluster.backends.memory import MemoryBackend
+from cluster.errors import ReportRefusedError
 from cluster.model import Node
 from cluster.protocol import AdoptedRun, SyncReply, SyncRequest
+from cluster.replicas import Pretended
 from tests.unit.cluster.agents import NODE, agent, memory_cluster
 from tests.unit.cluster.control import Control, forget, run_request, start, stop
 from tests.virtual_time import until_so, virtual
@@ -205,6 +207,43 @@ async def test_a_changed_inventory_is_told_once() -> None:
         await asyncio.sleep(60)
         told = [call.inventory for call in control.accepted if call.inventory is not None]
         assert [len(inventory.nodes) for inventory in told] == [1, 2]
+
+
+@virtual
+async def test_a_cache_that_changed_is_told_without_the_nodes() -> None:
+    control, cluster = Control(), memory_cluster()
+    cluster.copies = Pretended(2**20)
+    async with agent(control, cluster, inventory_interval_s=5.0) as found:
+        await found.introduced()
+        for letter in "ab":
+            cluster.copies.take(letter, [(letter * 64, 1000, "gz")])
+            await asyncio.sleep(20)
+        cluster.copies = None
+        await asyncio.sleep(20)
+        cluster.nodes["n2"] = Node(name="n2", cpu=2, memory_bytes=2**30)
+        cluster.copies = Pretended(2**20)
+        await asyncio.sleep(20)
+    told = [
+        (request.inventory and len(request.inventory.nodes), request.cache and request.cache.state and request.cache.state.copies)
+        for request in control.accepted if request.inventory is not None or request.cache is not None
+    ]  # fmt: skip
+    assert told == [(1, None), (None, 1), (None, 2), (None, None), (2, None)]
+    assert control.accepted[-1].inventory is None, "what was told once is not told again"
+
+
+@virtual
+async def test_a_cache_that_is_refused_holds_up_no_observation_and_is_told_later() -> None:
+    control, cluster = Control(start(1, command=("sleep", "600"))), memory_cluster()
+    cluster.copies = Pretended(2**20)
+    async with agent(control, cluster, inventory_interval_s=1.0) as found:
+        await until_so(lambda: control.acknowledged == 1, "the start is acknowledged")
+        control.refuse = lambda request: ReportRefusedError("422") if request.cache is not None else None
+        cluster.copies.take("x", [("c" * 64, 1000, "gz")])
+        await asyncio.sleep(5)
+        control.order(start(2, "b-1"))
+        await found.told("b-1")
+        control.refuse = lambda _request: None
+        await until_so(lambda: any(request.cache for request in control.accepted), "the cache is told when it can be accepted")
 
 
 @virtual
