@@ -71,7 +71,7 @@ async def test_an_agent_tells_what_is_held_and_removes_what_may_not_lie_there() 
         control.order(start(1, "a-1", inputs={"x": data("a")}))
 
         def told() -> tuple[str, ...] | None:
-            states = [request.inventory.cache for request in control.accepted if request.inventory is not None]
+            states = [request.cache.state for request in control.accepted if request.cache is not None]
             return states[-1].versions if states and states[-1] else None
 
         await until_so(lambda: told() == (sha("a"),), "it is told")
