@@ -23,6 +23,7 @@ _CLOSED = {
     "allow_extension_repositories": "forbidden",
     "allow_persistent_secrets": "false",
     "python_enable_replacements": "false",
+    "enable_external_file_cache": "false",
 }
 _NONE = "(empty)"  # DuckDB's word for a delimiter, quote or escape that a file does not use
 
@@ -42,14 +43,16 @@ def open_connection() -> duckdb.DuckDBPyConnection:
 
 
 def confine(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], settings: Mapping[str, str]) -> None:
-    """Let a fresh connection read exactly these files: no network, no variables of this process.
+    """Let a fresh connection, and all others on the same DuckDB, read exactly these files: no network, no variables of this process.
 
-    Time zone UTC, so that a result does not depend on the machine; and no setting can be changed any more.
+    Nothing of a file is kept for a later read. Time zone UTC, so that a result does not depend on the machine; and no setting can be
+    changed any more.
     """
     allowed = ", ".join(literal(str(path)) for path in paths)
     given = "".join(f"SET {name} = {literal(value)}; " for name, value in settings.items())
     connection.execute(
-        f"{given}SET allowed_paths = [{allowed}]; SET enable_external_access = false; SET TimeZone = 'UTC'; SET lock_configuration = true"
+        f"{given}SET allowed_paths = [{allowed}]; SET enable_external_access = false; "
+        "SET GLOBAL TimeZone = 'UTC'; SET lock_configuration = true"
     )
 
 

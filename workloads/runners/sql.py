@@ -11,19 +11,20 @@ from __future__ import annotations
 import atexit
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workloads.catalogue.product import Column, Format
-from workloads.catalogue.tables import confine, identifier, open_connection, plain_message, scan
+from workloads.catalogue.tables import identifier, open_connection, plain_message, scan
 from workloads.errors import StatementError, StatementInterruptedError
 from workloads.resources import format_memory
 from workloads.runners.preview import json_rows
 from workloads.runners.proving import DaftVerdict, StatementProver
 from workloads.runners.statement import read_statement
+from workloads.runners.warm_duckdb import Engines, Terms
 
 if TYPE_CHECKING:
     import duckdb
@@ -84,57 +85,29 @@ def run_statement(
     runs; its `interrupt()`, from any thread, ends the running statement, and is lost between two of
     DuckDB's steps, so a caller repeats it until this function returns. Raises StatementInterruptedError
     then, and StatementError for everything that is the statement's doing. With `engines` the connection is
-    taken from there, and closed at their next `renew`.
+    lent by them, and spills where they do.
     """
-    spill = directory / "spill"
-    spill.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / RESULT_NAME).unlink(missing_ok=True)
-    settings = {"memory_limit": f"{memory_bytes}B", "threads": str(max(threads, 1)), "temp_directory": str(spill)}
+    spill = engines.folder if engines is not None else directory / "spill"
     hidden = [(str(table.path), f"input {name}") for name, table in files.items()] + [(str(spill), "spill"), (str(directory), ".")]
-    with _plain_errors(hidden, memory_bytes):
-        connection = engines.take() if engines is not None else open_connection()
-        try:
-            confine(connection, [table.path for table in files.values()], settings)
-            read_statement(connection, sql, files)
-            for name, table in files.items():
-                connection.execute(f"CREATE TEMP VIEW {identifier(name)} AS FROM {scan(connection, table.format, table.path)}")
-            if on_connection is not None:
-                on_connection(connection)
-            return _stream(connection.sql(sql), directory, preview_rows)
-        finally:
-            if engines is None:
-                connection.close()
+    terms = Terms.of([table.path for table in files.values()], memory_bytes, threads)
+    with _plain_errors(hidden, memory_bytes), engines.lend(terms) if engines is not None else _own(terms, spill) as connection:
+        read_statement(connection, sql, files)
+        for name, table in files.items():
+            connection.execute(f"CREATE TEMP VIEW {identifier(name)} AS FROM {scan(connection, table.format, table.path)}")
+        if on_connection is not None:
+            on_connection(connection)
+        return _stream(connection.sql(sql), directory, preview_rows)
 
 
-class Engines:
-    """Fresh connections, one for each statement, made before they are needed and closed after the result was told.
-
-    To make and to close one takes several times as long as a small statement, and nobody has to wait for that. For one
-    thread.
-    """
-
-    def __init__(self) -> None:
-        self._next: duckdb.DuckDBPyConnection | None = None
-        self._used: list[duckdb.DuckDBPyConnection] = []
-
-    def take(self) -> duckdb.DuckDBPyConnection:
-        """A connection for one statement."""
-        taken = self._next if self._next is not None else open_connection()
-        self._next = None
-        self._used.append(taken)
-        return taken
-
-    @property
-    def used(self) -> int:
-        """How many are used and not closed."""
-        return len(self._used)
-
-    def renew(self) -> None:
-        """Close what was used and make the next, while nobody waits."""
-        while self._used:
-            self._used.pop().close()
-        if self._next is None:
-            self._next = open_connection()
+@contextmanager
+def _own(terms: Terms, spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB for one statement."""
+    spill.mkdir(exist_ok=True)
+    with closing(open_connection()) as connection:
+        terms.confine(connection, spill)
+        yield connection
 
 
 @cache

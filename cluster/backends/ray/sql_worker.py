@@ -1,4 +1,4 @@
-"""The actor that runs SQL: warm, one statement at a time, each on a fresh DuckDB connection.
+"""The actor that runs SQL: warm, one statement at a time, each on a fresh connection (see workloads.runners.warm_duckdb).
 
 It is a detached, named actor that keeps what it ran until told to forget, so a new agent finds its runs, running or
 ended. The statement runs in a thread of its own while the actor's loop answers; a stop or the time limit interrupts the
@@ -31,7 +31,7 @@ from cluster.backends.ray.workspace import (
 )
 
 if TYPE_CHECKING:
-    from workloads.runners.sql import Engines
+    from workloads.runners.warm_duckdb import Engines
 
 INLINE_BYTES = 256 * 1024
 INTERRUPT_GRACE_S = 2.0
@@ -173,10 +173,10 @@ class SqlWorker:
             self._renewal = None
 
     def _renew_soon(self) -> None:
-        """Make the next connection in a while. DuckDB keeps the interpreter to itself meanwhile, so the run's end is told first."""
+        """Make the next DuckDB in a while. DuckDB keeps the interpreter to itself meanwhile, so the run's end is told first."""
         self._put_off_renewal()
         loop = asyncio.get_running_loop()
-        if self._engines is not None:
+        if self._engines is not None and self._engines.due:
             self._renewal = loop.call_later(RENEW_AFTER_S, loop.run_in_executor, self._thread, self._engines.renew)
 
     def _end(self, run: _Run, end: dict[str, Any]) -> None:

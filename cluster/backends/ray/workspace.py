@@ -34,7 +34,7 @@ from workloads.runners.transfer import Pace, bring
 if TYPE_CHECKING:
     import duckdb
 
-    from workloads.runners.sql import Engines
+    from workloads.runners.warm_duckdb import Engines
 
 WORK_DIR_VARIABLE = "CPN_WORK_DIR"
 CACHE_DIR_VARIABLE = "CPN_CACHE_DIR"
@@ -350,10 +350,11 @@ class StatementRun:
     @staticmethod
     def warm_up(root: Path) -> Engines:
         """Load all that a statement needs, by running one; where the next ones get their connections from."""
-        from workloads.runners.sql import Engines, run_statement
+        from workloads.runners.sql import run_statement
+        from workloads.runners.warm_duckdb import Engines
 
+        engines = Engines(root / "spill")
         run_statement("SELECT 1 AS one", {}, directory=root / "warm", memory_bytes=_WARM_MEMORY_BYTES, threads=1)
-        engines = Engines()
         engines.renew()
         return engines
 

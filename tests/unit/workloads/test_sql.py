@@ -13,7 +13,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from workloads.errors import StatementError, StatementInterruptedError
-from workloads.runners.sql import Engines, InputTable, SqlOutcome, check_statement, run_statement, unique_names
+from workloads.runners.sql import InputTable, SqlOutcome, check_statement, run_statement, unique_names
 
 Run = Callable[..., SqlOutcome]
 MIB = 1024**2
@@ -228,31 +228,6 @@ def test_a_running_statement_can_be_interrupted(run: Run, tmp_path: Path, sql: s
         over.set()
         threads[0].join()
     assert not (tmp_path / "run" / "result.parquet").exists()
-
-
-def test_connections_made_beforehand_serve_one_statement_each(run: Run) -> None:
-    engines = Engines()
-    engines.renew()
-    seen: list[object] = []
-    for _ in range(2):
-        assert run("SELECT count(*) FROM numbers", engines=engines, on_connection=seen.append).rows == ((1000,),)
-    assert seen[0] is not seen[1]
-    engines.renew()
-    assert run("SELECT 1", engines=engines).rows == ((1,),)
-
-
-def test_a_connection_made_beforehand_is_confined_like_any_other(run: Run, data: Path, tmp_path: Path) -> None:
-    engines = Engines()
-    engines.renew()
-    kept: list[duckdb.DuckDBPyConnection] = []
-    run("SELECT 1", engines=engines, on_connection=kept.append)
-    for statement in (f"FROM '{data}/other.parquet'", f"COPY (SELECT 1) TO '{tmp_path}/x.csv'", "SET threads = 2"):
-        with pytest.raises(duckdb.Error):
-            kept[0].execute(statement)
-    assert kept[0].sql("SELECT current_setting('threads'), current_setting('TimeZone')").fetchall() == [(1, "UTC")]
-    engines.renew()
-    with pytest.raises(duckdb.Error):
-        kept[0].execute("SELECT 1")
 
 
 def test_check_statement_proves_in_its_child() -> None:

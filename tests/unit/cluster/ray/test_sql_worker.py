@@ -28,6 +28,10 @@ class Connections:
         self.may_renew.wait()
         self.used, self.renewals = 0, self.renewals + 1
 
+    @property
+    def due(self) -> bool:
+        return self.used > 0
+
 
 @pytest.fixture(autouse=True)
 def connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connections]:
