@@ -12,6 +12,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from cluster.protocol import Observation, RunFinished, SyncReply, SyncRequest
+from controlplane.api import direct
 from controlplane.api.auth import AgentOf, Plane
 from controlplane.files import NoRoomError, TooLargeError
 from controlplane.tokens import Principal
@@ -32,7 +33,7 @@ def _own_cluster(principal: Principal, cluster: str) -> None:
         raise HTTPException(403, f"this token is bound to the cluster {principal.cluster!r}")
 
 
-@router.post("/sync", response_model=SyncReply)
+@direct.post(router, "/sync", response_model=SyncReply)
 async def sync(cluster: str, report: SyncRequest, principal: AgentOf, plane: Plane) -> Response:
     """Report and receive: the answer waits up to `wait_s` for instructions, but not so long that the member would seem silent."""
     _own_cluster(principal, cluster)

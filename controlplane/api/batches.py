@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
-from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
+from controlplane.api import direct
 from controlplane.api.auth import Buyer, Plane
 from controlplane.api.batch_schemas import BatchItem, BatchVerdict, ItemVerdict, JobBatch
 from controlplane.api.jobs import KEY, new_job_id, own_tenant
@@ -39,7 +39,7 @@ KINDS: tuple[tuple[type[SchedulerError], str, int], ...] = (
 Errors = dict[int, RefusedError | InvalidError | ConflictError]
 
 
-class BoundedRoute(APIRoute):
+class BoundedRoute(direct.DirectRoute):
     """A route that reads no more of a body than CPN_MAX_BATCH_BYTES."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -70,11 +70,11 @@ async def _body_of(request: Request, most: int) -> bytes:
     return b"".join(pieces)
 
 
-router = APIRouter(tags=["jobs"], route_class=BoundedRoute)
+router = APIRouter(tags=["jobs"])
 
 
-@router.post("/jobs:batch", responses=TOO_LARGE)
-async def submit_batch_of_jobs(batch: JobBatch, principal: Buyer, plane: Plane) -> BatchVerdict:
+@direct.post(router, "/jobs:batch", kind=BoundedRoute, responses=TOO_LARGE, response_model=BatchVerdict)
+async def submit_batch_of_jobs(batch: JobBatch, principal: Buyer, plane: Plane) -> Response:
     """Submit many jobs. What is accepted is durable when this answers, by one commit; what is refused takes no other with it.
 
     Items are judged and stored in their order. Sent again under the same keys it gives the same answers.
@@ -97,7 +97,8 @@ async def submit_batch_of_jobs(batch: JobBatch, principal: Buyer, plane: Plane) 
                 errors[at] = answer
     _count(plane, [offers[at].spec for at, answer in admitted.items() if answer.new], errors)
     verdicts = [_verdict(at, admitted.get(at), errors.get(at)) for at in range(len(batch.items))]
-    return BatchVerdict(accepted=len(admitted), refused=len(errors), items=verdicts)
+    answer = BatchVerdict(accepted=len(admitted), refused=len(errors), items=verdicts)
+    return Response(answer.model_dump_json(), media_type=direct.JSON)
 
 
 def _examined(plane: ControlPlane, principal: Principal, items: list[BatchItem], now: float) -> tuple[dict[int, Offer], Errors]:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, HTTPException, Query, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
-from controlplane.api import views
+from controlplane.api import direct, views
 from controlplane.api.auth import Buyer, Plane, Reader
 from controlplane.api.explanation_schemas import ExplanationView
 from controlplane.api.found_jobs import Found, check_kept, explanation, find, load, look_up, page_views, with_removals
@@ -76,11 +76,11 @@ async def plan(spec: JobSpec, principal: Buyer, plane: Plane) -> PlanView:
     return await run_in_threadpool(work)
 
 
-@router.post("/jobs", status_code=201, responses=REPEATED)
+@direct.post(router, "/jobs", status_code=201, responses=REPEATED, response_model=JobView)
 async def submit_job(
-    spec: JobSpec, principal: Buyer, plane: Plane, response: Response,
+    spec: JobSpec, principal: Buyer, plane: Plane,
     idempotency_key: Annotated[str | None, Header(max_length=200, description="a repeated submission under it gives the first job")] = None,
-) -> JobView:  # fmt: skip
+) -> Response:  # fmt: skip
     """Submit a job. It is durable when this answers."""
     own_tenant(principal, spec)
     if idempotency_key is not None and not KEY.match(idempotency_key):
@@ -110,11 +110,10 @@ async def submit_job(
         raise
     if fresh:
         plane.metrics.saw_submission(found.array.size if found.array else 1)
-    else:
-        response.status_code = 200
     view = found.view(plane.clock.now())
-    response.headers["Location"] = f"/v1/jobs/{view.id}"
-    return view
+    return Response(
+        view.model_dump_json(), status_code=201 if fresh else 200, media_type=direct.JSON, headers={"Location": f"/v1/jobs/{view.id}"}
+    )
 
 
 def _examine(plane: ControlPlane, spec: JobSpec, now: float) -> JobSpec:
