@@ -33,7 +33,7 @@ from cluster.inventory_news import InventoryNews
 from cluster.link import ControlLink
 from cluster.orders import Orders
 from cluster.protocol import AdoptedRun, ClusterBackend, SyncReply, SyncRequest
-from cluster.shipping import Shipping, TrackedRun, reduced
+from cluster.shipping import Shipping, TrackedRun, reduced, without_implied
 from cluster.timing import Backoff, Clock, wait_at_most
 
 __all__ = ["Agent", "AgentSupersededError"]
@@ -60,6 +60,7 @@ class Agent:
         self._census_due = True
         self._acknowledge_at_most: int | None = None
         self._batch, self._unwanted = BATCH, tuple[str, ...]()
+        self._taken = 0  # How many observations the report is made of that is on its way.
         self._observations_apart = False
         self._news, self._introduced = asyncio.Event(), asyncio.Event()
         self._adopting = asyncio.Lock()
@@ -212,12 +213,13 @@ class Agent:
         if census and self._acknowledge_at_most is None:
             self._acknowledge_at_most = self._orders.acknowledged
         observations = self._shipping.batch(self._batch)
-        update = {"known_runs": tuple(sorted(self._runs)) if census else None, "observations": observations}
+        self._taken = len(observations)
+        update = {"known_runs": tuple(sorted(self._runs)) if census else None, "observations": without_implied(observations)}
         request = self._request().model_copy(update=update)
         return request if self._observations_apart and observations else self._inventory.add_to(request)
 
     def _told(self, request: SyncRequest) -> None:
-        self._shipping.accepted(len(request.observations))
+        self._shipping.accepted(self._taken)
         self._batch = BATCH
         self._reachable_told = request.reachable
         if self._inventory.accepted(request):
@@ -231,8 +233,8 @@ class Agent:
         if request.observations and (request.inventory is not None or request.cache is not None):
             self._observations_apart = True
             return True
-        if len(request.observations) > 1:
-            self._batch = len(request.observations) // 2
+        if self._taken > 1:
+            self._batch = self._taken // 2
             return True
         log.error("a report was refused: %s", error)
         if request.observations:

@@ -28,6 +28,7 @@ MAX_LOG_PIECE = 1024**2
 PARALLEL_FILES = 4
 START_RESTS_S = 0.02
 NO_ROOM_PATIENCE_S = 60.0
+FEW = 30  # Observations that are told whole, whatever they say.
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
@@ -145,6 +146,14 @@ class Shipping:
             run.stale = not accepted
             arrived.append(file)
         return event
+
+
+def without_implied(observations: tuple[Observation, ...]) -> tuple[Observation, ...]:
+    """Of many observations those that say more than others do: that a run has succeeded says that it was taken and that its work began."""
+    if len(observations) <= FEW:
+        return observations
+    done = {item.event.run_id for item in observations if isinstance(item.event, RunFinished) and item.event.outcome == "succeeded"}
+    return tuple([item for item in observations if not (isinstance(item.event, RunStarting | RunStarted) and item.event.run_id in done)])
 
 
 def reduced(observation: Observation, reason: str) -> Observation | None:

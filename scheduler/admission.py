@@ -40,11 +40,12 @@ Keys = dict[tuple[str, str], tuple[str, str | None]]  # (tenant, idempotency key
 
 @dataclass(frozen=True)
 class Offer:
-    """An examined job or array of a batch, with the id that it gets when it is new."""
+    """An examined job or array of a batch, with the id that it gets when it is new; `document` is the spec as it is stored."""
 
     spec: JobSpec
     job_id: str
     key: str | None
+    document: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ def _take(tx: Transaction, changes: Changes, known: Keys, offer: Offer, submitte
     if key and (before := _same(known.get((spec.tenant, key)), key, mark)) is not None:
         return Admitted(before, new=False)
     needs = open_predecessors(tx.conn, spec, offer.job_id)
-    columns = _columns(spec, offer.job_id, submitted_by, key, mark, now)
+    columns = _columns(spec, offer.job_id, submitted_by, key, mark, now, offer.document)
     if spec.array is None:
         job = changes.add_job({**columns, "waiting_for": len(needs)})
         dependencies.add(tx.conn, job.id, needs)
@@ -297,11 +298,13 @@ def _same(known: tuple[str, str | None] | None, key: str, mark: str | None) -> s
     return known[0] if known is not None else None
 
 
-def _columns(spec: JobSpec, job_id: str, submitted_by: str, key: str | None, mark: str | None, now: float) -> dict[str, Any]:
+def _columns(
+    spec: JobSpec, job_id: str, submitted_by: str, key: str | None, mark: str | None, now: float, document: dict[str, Any] | None = None
+) -> dict[str, Any]:  # fmt: skip
     start_after = spec.start_after_s()
     return {
         "id": job_id, "version": 1, "state": State.SUBMITTED.value, "tenant": spec.tenant, "queue": spec.queue, "rank": spec.rank,
-        "name": spec.name, "kind": spec.kind, "spec": spec.model_dump(mode="json"), "submitted_by": submitted_by,
+        "name": spec.name, "kind": spec.kind, "spec": document or spec.model_dump(mode="json"), "submitted_by": submitted_by,
         "idempotency_key": key, "idempotency_digest": mark, "attempts": 0, "run_id": None,
         "not_before": start_after if start_after is not None and start_after > now else None,
         "cause": "submitted", "message": "", "blocker": "", "cancel_requested": False, "submitted_at": now,

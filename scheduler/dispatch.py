@@ -7,6 +7,7 @@ from typing import Literal
 
 from cluster.model import ClusterSpec
 from cluster.protocol import InputFile, Instruction, RunRequest
+from cluster.replicas import CacheLimits
 from scheduler.assess import InputData, is_local
 from scheduler.device_books import devices_of
 from scheduler.links import source_of
@@ -19,6 +20,7 @@ from workloads.spec import JobSpec
 
 GRACE_S = 5.0
 DRAINED = "drained"
+AGENTS_OWN = CacheLimits()  # Its agent says how much may lie there. Named, because what is left out is copied anew for each run.
 StopOutcome = Literal["cancelled", "preempted", "lost"]
 
 
@@ -41,7 +43,7 @@ def run_request(
         accelerator_count=run.held["accelerator_count"], accelerator_devices=devices_of(run.held), nodes=tuple(run.nodes),
         elastic=run.elastic is not None,
         runtime_env=spec.runtime_env, ray_jobs=cluster.ray_jobs if cluster and spec.kind == "ray" else None,
-        max_runtime_s=spec.max_runtime,
+        max_runtime_s=spec.max_runtime, cache=AGENTS_OWN,
     )  # fmt: skip
 
 

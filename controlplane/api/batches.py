@@ -7,9 +7,9 @@ submitted one after the other; what is accepted is made durable by one commit, o
 from __future__ import annotations
 
 import asyncio
-import json
+import re
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -28,14 +28,16 @@ from controlplane.wiring import ControlPlane
 from scheduler.admission import Admitted, Offer, examine, settle_engine, submit_batch
 from scheduler.arrays import examine_array
 from scheduler.errors import ConflictError, InvalidError, Problem, RefusedError, SchedulerError
+from scheduler.store.rows import dumps
 from scheduler.store.session import Connection
 from workloads.arrays import read_array
-from workloads.spec import JobSpec
+from workloads.spec import NAME_PATTERN, JobSpec
 
 TOO_LARGE: dict[int | str, dict[str, Any]] = {413: {"description": "More than one request may carry"}}
 KINDS: tuple[tuple[type[SchedulerError], str, int], ...] = (
     (RefusedError, "refused", 403), (InvalidError, "invalid", 422), (ConflictError, "conflict", 409),
 )  # fmt: skip
+NAMED = re.compile(NAME_PATTERN)
 Errors = dict[int, RefusedError | InvalidError | ConflictError]
 
 
@@ -93,12 +95,14 @@ async def submit_batch_of_jobs(batch: JobBatch, principal: Buyer, plane: Plane) 
         for at, answer in zip(offers, answers, strict=True):
             if isinstance(answer, Admitted):
                 admitted[at] = answer
+            elif isinstance(answer, InvalidError):
+                errors[at] = InvalidError(tuple(_below_job(answer.problems)))
             else:
                 errors[at] = answer
     _count(plane, [offers[at].spec for at, answer in admitted.items() if answer.new], errors)
     verdicts = [_verdict(at, admitted.get(at), errors.get(at)) for at in range(len(batch.items))]
-    answer = BatchVerdict(accepted=len(admitted), refused=len(errors), items=verdicts)
-    return Response(answer.model_dump_json(), media_type=direct.JSON)
+    verdict = BatchVerdict(accepted=len(admitted), refused=len(errors), items=verdicts)
+    return Response(verdict.model_dump_json(), media_type=direct.JSON)
 
 
 def _examined(plane: ControlPlane, principal: Principal, items: list[BatchItem], now: float) -> tuple[dict[int, Offer], Errors]:
@@ -109,52 +113,67 @@ def _examined(plane: ControlPlane, principal: Principal, items: list[BatchItem],
         examiner = _Examiner(conn, principal, plane.settings, now)
         for at, item in enumerate(items):
             try:
-                offers[at] = Offer(examiner.examine(item), new_job_id(), item.idempotency_key)
+                judged = examiner.examine(item)
+                offers[at] = Offer(judged.spec, new_job_id(), item.idempotency_key, judged.document)
             except (InvalidError, RefusedError) as error:
                 errors[at] = error
     return offers, errors
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """A job that may be stored, with the engine of its statement, and as it is stored."""
+
+    spec: JobSpec
+    document: dict[str, Any]
+
+    def named(self, name: str) -> _Judged:
+        """The same under another name."""
+        return _Judged(self.spec.model_copy(update={"name": name}), {**self.document, "name": name})
+
+
 class _Examiner:
-    """Judges the items of one batch. Those that differ in nothing but their names are judged together, which is right for as long
-    as admission looks at nothing that grows with what was submitted."""
+    """Judges the items of one batch. Those that differ in nothing but their names are read and judged together, which is right for as
+    long as admission looks at nothing that grows with what was submitted."""
 
     def __init__(self, conn: Connection, principal: Principal, settings: Settings, now: float) -> None:
         self._conn, self._principal, self._one_worker_s, self._now = conn, principal, settings.sql_one_worker_s, now
         self._max_array = self._left = settings.max_array
         self._may_wait = settings.flexible_waits > 0
-        self._known: dict[str, InvalidError | RefusedError | JobSpec] = {}
+        self._known: dict[str, InvalidError | RefusedError | _Judged] = {}
 
-    def examine(self, item: BatchItem) -> JobSpec:
+    def examine(self, item: BatchItem) -> _Judged:
         """The item's job when it may be stored. Raises InvalidError, RefusedError."""
         if item.idempotency_key is not None and not KEY.match(item.idempotency_key):
             raise InvalidError((Problem("idempotency_key", "pattern", "use 1 to 200 visible ASCII characters"),))
+        like = dumps({**item.job, "name": ""})
+        known, name = self._known.get(like), item.job.get("name")
         try:
-            spec = JobSpec.model_validate(item.job)
+            if isinstance(known, _Judged) and isinstance(name, str) and NAMED.fullmatch(name):
+                judged = known.named(name)
+            else:
+                spec = JobSpec.model_validate(item.job)
+                own_tenant(self._principal, spec)
+                judged = self._judge(like, spec)
+            self._bound(judged.spec)
         except ValidationError as error:
             raise InvalidError(tuple(_below_job(faults_of(error.errors())))) from error
-        try:
-            own_tenant(self._principal, spec)
-            spec = self._judge(item, spec)
-            self._bound(spec)
         except (InvalidError, RefusedError) as error:
             raise type(error)(tuple(_below_job(error.problems))) from error
-        return spec
+        return judged
 
-    def _judge(self, item: BatchItem, spec: JobSpec) -> JobSpec:
-        """The job with the engine of its statement."""
-        like = json.dumps({**item.job, "name": ""}, sort_keys=True)
+    def _judge(self, like: str, spec: JobSpec) -> _Judged:
         if like not in self._known:
             try:
                 settled = settle_engine(self._conn, spec, self._one_worker_s)
                 examine(self._conn, settled, self._now, may_wait=self._may_wait)
-                self._known[like] = settled
+                self._known[like] = _Judged(settled, settled.model_dump(mode="json"))
             except (InvalidError, RefusedError) as error:
                 self._known[like] = error
         known = self._known[like]
-        if not isinstance(known, JobSpec):
+        if not isinstance(known, _Judged):
             raise known
-        return known.model_copy(update={"name": spec.name})
+        return known.named(spec.name)
 
     def _bound(self, spec: JobSpec) -> None:
         """The arrays of one batch have together no more tasks than one array may have."""

@@ -1,17 +1,19 @@
 """Routes that are called for every job, answered without what most of a small request's time goes to.
 
-FastAPI resolves what a function asks for anew at each request, by a walk over its dependencies, and writes its answer in several steps. For
-a function that asks for nothing but a body, its caller, the control plane and texts from path and headers, that can be said beforehand. Only
-requests without a fault are answered so; all others take the usual way, so that errors, and the description of the API, are FastAPI's.
+FastAPI resolves what a function asks for anew at each request, by a walk over its dependencies, and writes its answer in several steps.
+For a function that asks for nothing but a body, its caller, the control plane, and texts from path and headers, that can be said
+beforehand. Only requests without a fault are answered so; all others take the usual way, so that errors, and the description of the
+API, are FastAPI's.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
@@ -53,10 +55,7 @@ class _Plan:
         """What the function is called with; None where something is not as it should be. Raises HTTPException for a caller who may not."""
         if not request.headers.get("content-type", JSON).startswith(JSON):
             return None
-        try:
-            document = from_json(await request.body())
-        except ValueError:
-            return None
+        document = _document(await request.body())
         if document is None:
             return None
         plane = request.app.state.plane
@@ -72,6 +71,21 @@ class _Plan:
                 return None
             found[self.body_name if field is self.body else field.name] = read
         return found
+
+
+def _document(body: bytes) -> Any:
+    """What a body says; None where it says nothing that a request may. Raises HTTPException for text that is none, which Python's own
+    reader takes: what holds it could be stored, and never be shown or decided on."""
+    try:
+        return from_json(body)
+    except ValueError as error:
+        try:
+            json.loads(body)
+        except ValueError:
+            return None
+        raise HTTPException(
+            400, f"the body holds what is no text ({error}); send whole characters, as UTF-8 or as pairs of \\u escapes"
+        ) from error
 
 
 class DirectRoute(APIRoute):

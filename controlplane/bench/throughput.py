@@ -47,15 +47,16 @@ def run_throughput(folder: Path, *, jobs: int, backend: Backend, clients: int, b
     environ = {**os.environ, "CPN_ALLOW_SIMULATED": "1", "CPN_MAX_BATCH": str(max(batch, 1000))}
     with _network(backend, folder, say, environ) as (network, member):
         say(f"{jobs:,} jobs, {batch} a request, {clients} clients")
-        before_s = _cpu_s(folder)
+        before_s, own_before_s = _cpu_s(folder), time.process_time()
         told = _submit(network, _spec(backend), jobs, clients, batch)
         say(f"submitted after {told['ended'] - told['began']:.1f} s")
         _await_end(network, jobs, member)
-        used_s, peak_mib = _cpu_s(folder) - before_s, _peak_mib(folder)
+        used_s, peak_mib, own_s = _cpu_s(folder) - before_s, _peak_mib(folder), time.process_time() - own_before_s
         started = dict(member.cluster.started) if member else {}
     settings = load(environ, data_dir=folder)
     found = _account(settings, told["ids"])
-    say(f"processor time of the server: {used_s / jobs * 1000:.2f} ms for a job")
+    times = {"server": used_s, "member with its agent": own_s if member else 0.0, "clients": told["used_s"]}
+    say("processor time, ms for a job: " + ", ".join(f"{name} {seconds / jobs * 1000:.3f}" for name, seconds in times.items() if seconds))
     return document_of(jobs, backend, batch, told, found, started, peak_mib, settings)
 
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from scheduler.engine.device_room import Chosen
 from scheduler.engine.order import by_name
-from scheduler.engine.place import Room
 from scheduler.engine.reasons import Reason
 from scheduler.engine.scores import totals
+from scheduler.engine.seating import Room
 from scheduler.engine.snapshot import FIRST_ACCELERATOR, WHOLE, Bools, Floats, Ints, Snapshot
 
 # What a run that ended gave back: its workers' nodes, what each held there, and the devices of each.

@@ -101,8 +101,7 @@ class Foresight:
     def spare(self, job: int) -> Floats:
         """[N, R] What the job may take on each node for as long as it runs."""
         free = self._snapshot.nodes.free
-        meets = self._met(job)
-        if not meets.any():
+        if not len(self._at) or not (meets := self._met(job)).any():
             return free
         spare = free.copy()
         np.minimum.at(spare, self._node[meets], self._left[meets])
@@ -110,6 +109,8 @@ class Foresight:
 
     def on_devices(self, job: int, nodes: Ints, rooms: Ints) -> Ints:
         """[M] Of the workers `rooms[M]` that some nodes have room for now those that leave the devices that others are promised."""
+        if not self._devices.counts(job):
+            return rooms
         return self._devices.now(job, nodes, rooms, self._holds_s[job, self._snapshot.nodes.cluster[nodes]])
 
     def take(self, job: int, cluster: int, nodes: Ints, devices: Sequence[Chosen]) -> None:
@@ -117,10 +118,13 @@ class Foresight:
         if not self._snapshot.heads and not self._snapshot.later and not self._kept:
             return
         request, end_s = self._snapshot.jobs.request[job], float(self._holds_s[job, cluster])
-        self._devices.take(job, nodes.tolist(), devices, end_s)
-        self._ends.append(np.full(len(nodes), end_s))
+        if devices:
+            self._devices.take(job, nodes.tolist(), devices, end_s)
+        self._ends.append(np.array([end_s] * len(nodes)))
         self._where.append(nodes)
-        self._amounts.append(np.repeat(request[None], len(nodes), axis=0))
+        self._amounts.append(request[None] if len(nodes) == 1 else np.repeat(request[None], len(nodes), axis=0))
+        if not len(self._at):
+            return
         meets = self._at < end_s
         for node in nodes.tolist():
             self._left[meets & (self._node == node)] -= request
@@ -205,8 +209,6 @@ class Foresight:
 
     def _met(self, job: int) -> Bools:
         """[P] The promised starts that the job would run into if it were placed now."""
-        if not len(self._at):
-            return np.zeros(0, dtype=np.bool_)
         met: Bools = self._at < self._holds_s[job, self._snapshot.nodes.cluster[self._node]]
         return met
 

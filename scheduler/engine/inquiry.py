@@ -19,7 +19,8 @@ from scheduler.engine.alternatives import ways_of
 from scheduler.engine.array_limits import ArrayLimits
 from scheduler.engine.foresight import Foresight
 from scheduler.engine.order import Turns, by_name, with_jobs
-from scheduler.engine.place import Room, pass_over, start
+from scheduler.engine.place import pass_over, start
+from scheduler.engine.seating import Room
 from scheduler.engine.snapshot import Floats, Snapshot
 
 

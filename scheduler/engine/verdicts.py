@@ -8,10 +8,10 @@ import numpy as np
 
 from scheduler.engine.alternatives import ways_of, with_alternatives
 from scheduler.engine.order import by_name
-from scheduler.engine.place import Room
 from scheduler.engine.plan import Plan, Unplaced, Verdict
 from scheduler.engine.reasons import Reason
 from scheduler.engine.scores import joint_totals, score_parts
+from scheduler.engine.seating import Room
 from scheduler.engine.snapshot import WHOLE, Ints, Snapshot
 
 

@@ -18,7 +18,7 @@ from scheduler.errors import StaleStateError
 from scheduler.lifecycle import FINAL, RUN_MOVES, Cause, State, move
 from scheduler.store import arrays, consequences, ledger, outbox, rates
 from scheduler.store.parts import parts
-from scheduler.store.records import JobRecord, RunRecord, changed_record
+from scheduler.store.records import JobRecord, RunRecord, changed_record, record_of
 from scheduler.store.rows import insert_rows, update_rows
 from scheduler.store.tables import events, jobs, runs
 
@@ -61,14 +61,16 @@ class Changes:
 
     def read(self, run_ids: Iterable[str]) -> None:
         """Read these runs and their jobs, as far as they are there, all at once."""
-        found = [RunRecord(*row) for ids in parts(set(run_ids) - self._runs.keys()) for row in self.conn.execute(_RUNS, {"ids": ids})]
+        unread = set(run_ids) - self._runs.keys()
+        found = [record_of(RunRecord, row) for ids in parts(unread) for row in self.conn.execute(_RUNS, {"ids": ids}).all()]
         self._runs.update((run.id, run) for run in found)
         self.read_jobs(run.job_id for run in found)
 
     def read_jobs(self, job_ids: Iterable[str]) -> None:
         """Read these jobs, as far as they are there, all at once."""
         for ids in parts(set(job_ids) - self._jobs.keys()):
-            self._jobs.update((row.id, JobRecord(*row)) for row in self.conn.execute(_JOBS, {"ids": ids}))
+            found = [record_of(JobRecord, row) for row in self.conn.execute(_JOBS, {"ids": ids}).all()]
+            self._jobs.update((job.id, job) for job in found)
 
     def run(self, run_id: str) -> RunRecord | None:
         """A run that was read, as the moves have left it."""

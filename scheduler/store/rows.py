@@ -16,8 +16,16 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 from sqlalchemy import JSON, Connection, Dialect, Table
 
 
+class Written(str):
+    """JSON text that is to be stored as it is."""
+
+    __slots__ = ()
+
+
 def dumps(value: Any) -> str:
     """JSON text of plain data."""
+    if type(value) is Written:
+        return str(value)
     try:
         return to_json(value, inf_nan_mode="constants").decode()
     except (PydanticSerializationError, ValueError):

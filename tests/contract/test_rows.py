@@ -12,7 +12,7 @@ from scheduler.store import jobs, ledger
 from scheduler.store.account import Account, account_of
 from scheduler.store.changes import Changes
 from scheduler.store.records import RunRecord, changed_record, read_spec
-from scheduler.store.rows import dumps, loads, update_rows
+from scheduler.store.rows import Written, dumps, loads, update_rows
 from scheduler.store.session import Store
 from scheduler.store.tables import jobs as jobs_table
 from tests.contract.test_store import NOW, columns, postgres_url, queued, store, url
@@ -31,6 +31,12 @@ DOCUMENT: dict[str, Any] = {
 def test_json_reads_back_as_it_was_written(document: Any) -> None:
     assert loads(dumps(document)) == document
     assert loads(dumps(document).encode("utf-8", "surrogatepass")) == document
+
+
+def test_what_is_written_already_is_stored_as_it_is(store: Store) -> None:
+    store.write(lambda tx: _put(tx.conn, {**columns("job-a"), "spec": Written('{ "x":1}')}, columns("job-b")))
+    with store.read() as conn:
+        assert jobs.get_job(conn, "job-a").spec == {"x": 1}
 
 
 def test_what_is_no_number_is_written_and_read() -> None:

@@ -25,7 +25,7 @@ from cluster.protocol import (
     RunStarted,
     RunStarting,
 )
-from cluster.shipping import MAX_LOG_PIECE, START_RESTS_S, Shipping, TrackedRun, reduced
+from cluster.shipping import FEW, MAX_LOG_PIECE, START_RESTS_S, Shipping, TrackedRun, reduced, without_implied
 from tests.unit.cluster.control import Control
 from tests.virtual_time import in_virtual_time, until_so, virtual
 
@@ -360,3 +360,19 @@ def test_of_what_is_refused_only_the_end_is_left(event: RunEvent, left: str | No
     message = f"the report of the end ({left}) was refused: 422 too large"
     assert found.event == RunFinished(run_id="a-1", outcome="failed", category="infrastructure", message=message, at=AT)
     assert reduced(found, "again") is None
+
+
+def observed(*events: RunEvent) -> tuple[Observation, ...]:
+    return tuple(Observation(epoch=1, event=event) for event in events)
+
+
+def test_of_much_that_is_told_a_success_says_that_its_run_began() -> None:
+    many = [event for number in range(FEW) for event in (starting(f"m-{number}"), started(f"m-{number}"), end(f"m-{number}"))]
+    others = [starting("a-1"), started("a-1"), end("a-1", outcome="failed"), starting("b-1"), started("b-1"), progress(1, loss=0.5)]
+    told = [item.event for item in without_implied(observed(*others, *many))]
+    assert told == [*others, *(event for event in many if isinstance(event, RunFinished))]
+
+
+def test_what_is_little_is_told_whole() -> None:
+    story = observed(starting(), started(), end("a-1"))
+    assert without_implied(story) == story
