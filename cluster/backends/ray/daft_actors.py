@@ -1,9 +1,9 @@
 """Daft on the resources that a run was granted, and on nothing else.
 
 Daft's own runner for Ray starts a worker on every node of the cluster, with all of the node's cores, that holds nothing in Ray.
-Here one actor per worker of the run holds the run's cores and memory on the node that was chosen for it, takes as many threads, and
-reads the inputs from its node's own copies. Daft's planner asks `daft.runners.flotilla` for its workers and gets these. All actors
-belong to the process that drives the run, so Ray ends them with it.
+Here one actor per worker of the run fills its bundle of the run's placement group, on the node that was chosen for it, takes as many
+threads as it has cores, and reads the inputs from its node's own copies. Daft's planner asks `daft.runners.flotilla` for its workers
+and gets these. All actors belong to the process that drives the run, so Ray ends them with it, and with the group.
 
 This leans on the insides of Daft's runner (0.7): `use_actors` refuses another one that lacks them.
 """
@@ -120,21 +120,23 @@ def quiet_daft() -> None:
     os.environ |= {"DAFT_ANALYTICS_ENABLED": "0", "SCARF_NO_ANALYTICS": "true", "DAFT_PROGRESS_BAR": "0"}
 
 
-def use_actors(run: dict[str, Any], node_ids: list[str], limit_s: float) -> list[Any]:
-    """Make Daft in this process run on actors that hold the run's resources on these nodes, by rank; the actors.
+def use_actors(run: dict[str, Any], group_id: str, limit_s: float) -> list[Any]:
+    """Make Daft in this process run on actors that fill the bundles of the run's placement group, by rank; the actors.
 
     Raises TimeoutError, and Ray's RayTaskError with what `ready` raised.
     """
     import daft
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    from ray.util.placement_group import PlacementGroup
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     flotilla = _flotilla()
     missing = [name for name in _INSIDES if not hasattr(flotilla, name)]
     if missing:
         raise RuntimeError(f"Daft {daft.__version__} is laid out otherwise than 0.7 (no {', '.join(missing)}): install daft>=0.7.26,<0.8")
     runner: Any = daft.set_runner_ray()
-    places = [NodeAffinitySchedulingStrategy(node_id, soft=False) for node_id in node_ids]
+    group = PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group_id)))
+    places = [PlacementGroupSchedulingStrategy(group, rank) for rank in range(len(run["nodes"]))]
     memory = run["memory_bytes"]
     worker: Any = ray.remote(DaftWorker)
     actors = [
@@ -147,7 +149,7 @@ def use_actors(run: dict[str, Any], node_ids: list[str], limit_s: float) -> list
         raise TimeoutError(f"no process for worker {ranks} within {limit_s:g} s; is something else using the node?")
     # To fetch the inputs may take as long as it takes: the run's own limit ends it.
     asked = [actor.ready.remote() for actor in actors]
-    workers = [(f"{node}/{rank}", ray.get(asked[rank]), actors[rank]) for rank, node in enumerate(node_ids)]
+    workers = [(f"{node}/{rank}", ray.get(asked[rank]), actors[rank]) for rank, node in enumerate(run["nodes"])]
     planner = ray.remote(DaftPlanner).options(num_cpus=0, max_concurrency=64, scheduling_strategy=places[0]).remote(workers, run)
     on_cluster = object.__new__(flotilla.FlotillaRunner)
     on_cluster.runner = planner

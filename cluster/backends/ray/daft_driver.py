@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.backends.ray.daft_actors import are_alive, use_actors, used_by
-from cluster.backends.ray.daft_process import ADDRESS_VARIABLE, write_outcome
-from cluster.backends.ray.nodes import alive
+from cluster.backends.ray.daft_process import ADDRESS_VARIABLE, GROUP_VARIABLE, write_outcome
 from cluster.backends.ray.session import NAMESPACE
 from cluster.backends.ray.workspace import STATEMENT_NAME, describe, failure_category
 from workloads.errors import DataError, StatementError
@@ -66,12 +65,8 @@ def _on_daft(run: dict[str, Any], tables: dict[str, InputTable], output: Path, u
     ray.init(
         address=os.environ[ADDRESS_VARIABLE], namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False
     )
-    nodes = alive(ray.nodes())  # type: ignore[no-untyped-call]
-    gone = [name for name in run["nodes"] if name not in nodes]
-    if gone:
-        raise TimeoutError(f"node {', '.join(gone)} is not part of the cluster any more")
     try:
-        actors = use_actors(run, [nodes[name].node_id for name in run["nodes"]], START_LIMIT_S)
+        actors = use_actors(run, os.environ[GROUP_VARIABLE], START_LIMIT_S)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         raise cause if isinstance(cause, DataError) else RuntimeError(str(cause)) from error

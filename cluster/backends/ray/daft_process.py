@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ADDRESS_VARIABLE = "CPN_RAY_ADDRESS"
+GROUP_VARIABLE = "CPN_RAY_GROUP"
 _OUTCOME = "outcome.json"
 
 
@@ -20,13 +21,14 @@ def daft_command() -> list[str]:
     return [sys.executable, "-m", "cluster.backends.ray.daft_driver"]
 
 
-def daft_environment() -> dict[str, str]:
-    """How it reaches this process's cluster, beside a run's usual variables."""
+def daft_environment(group: str) -> dict[str, str]:
+    """How it reaches this process's cluster and the placement group of that id there, beside a run's usual variables."""
     import ray
 
     passed = {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH")}
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    return passed | {ADDRESS_VARIABLE: ray.get_runtime_context().gcs_address, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+    here = {ADDRESS_VARIABLE: ray.get_runtime_context().gcs_address, GROUP_VARIABLE: group}
+    return passed | here | {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def write_outcome(root: Path, end: dict[str, Any]) -> None:

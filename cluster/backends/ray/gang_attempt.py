@@ -76,7 +76,7 @@ class GangAttempt(Attempt):
 
     async def _create(self) -> None:
         """A seat for every worker."""
-        nodes = [self._nodes[name].node_id for name in self.run.nodes] if self.run.kind == "ray" else []
+        nodes = [self._nodes[name].node_id for name in self.run.nodes] if self.run.kind in ("ray", "sql") else []
         for rank, name in enumerate(self._places):
             self._supervisors[rank] = await self._crew.seat(self.run, rank, 0, self._nodes[name], nodes)
 

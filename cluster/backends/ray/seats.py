@@ -174,9 +174,9 @@ class Supervisors:
 
         Raises UnreachableError.
         """
-        if run.kind == "ray":
+        if run.kind in ("ray", "sql"):
             return self._new_seat(supervisor_name(run.run_id, rank, generation), node, rank, bundle_of(run.model_dump()), nodes)
-        if run.kind == "sql" or run.accelerator_count:
+        if run.accelerator_count:
             return OwnSeat(self._session, await self._session.call(make_supervisor, run, rank, generation, node.node_id))
         bundle = {"CPU": run.cpu, "memory": float(run.memory_bytes)}
         name = supervisor_name(run.run_id, rank, generation)

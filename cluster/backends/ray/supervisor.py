@@ -204,7 +204,7 @@ class Supervisor:
     def _more_environment(self) -> dict[str, str]:
         if self._script is not None:
             return self._script.environment()
-        return daft_environment() if self._run is not None and self._run["kind"] == "sql" else {}
+        return daft_environment(self.group) if self._run is not None and self._run["kind"] == "sql" else {}
 
     def _take_log(self, data: bytes) -> None:
         assert self._outbox.log is not None
