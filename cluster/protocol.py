@@ -8,8 +8,10 @@ its backend still knows, so an agent that was restarted reports what its predece
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,6 +24,11 @@ Category = Literal[
     "exit", "max_runtime", "cancelled", "preempted", "start_failed", "data", "data_changed", "cache", "statement", "lost", "infrastructure",
     "result", "storage", "runtime_env", "beyond_grant",
 ]  # fmt: skip
+
+
+# What of a result travels with the report of its end instead of in a request of its own.
+SMALL_BYTES = 48 * 1024
+SMALL_BASE64 = SMALL_BYTES // 3 * 4
 
 
 class _Frozen(BaseModel):
@@ -93,6 +100,29 @@ class ResultFile(_Frozen):
     name: str
     size_bytes: int
     sha256: str
+
+
+class SmallFile(ResultFile):
+    """One that travels with the report of its run's end."""
+
+    content: str = Field(max_length=SMALL_BASE64, description="the bytes as base64")
+
+    @classmethod
+    def of(cls, name: str, data: bytes) -> Self:
+        """A file of at most SMALL_BYTES."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        return cls(name=name, size_bytes=len(data), sha256=sha256, content=base64.b64encode(data).decode())
+
+    def read(self) -> bytes:
+        """The bytes. Raises ValueError when they are not what was announced."""
+        data = base64.b64decode(self.content, validate=True)
+        if len(data) != self.size_bytes or hashlib.sha256(data).hexdigest() != self.sha256:
+            raise ValueError(f"the result file {self.name} did not arrive as announced")
+        return data
+
+    def plain(self) -> ResultFile:
+        """The same without its bytes."""
+        return ResultFile(name=self.name, size_bytes=self.size_bytes, sha256=self.sha256)
 
 
 class Preview(_Frozen):
@@ -176,7 +206,7 @@ class RunFinished(_Frozen):
     message: str = ""
     at: float
     preview: Preview | None = None
-    files: tuple[ResultFile, ...] = ()
+    files: tuple[SmallFile | ResultFile, ...] = ()
     directory: str = ""
     usage: Usage = Usage()
 

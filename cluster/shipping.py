@@ -20,7 +20,18 @@ from typing import Any
 
 from cluster.errors import AuthenticationError, PermanentError, ReportRefusedError, StorageFullError, TransientError
 from cluster.link import ControlLink
-from cluster.protocol import Category, Observation, ResultFile, RunEvent, RunFinished, RunLog, RunProgress, RunStarted, RunStarting
+from cluster.protocol import (
+    Category,
+    Observation,
+    ResultFile,
+    RunEvent,
+    RunFinished,
+    RunLog,
+    RunProgress,
+    RunStarted,
+    RunStarting,
+    SmallFile,
+)
 from cluster.timing import Backoff
 
 log = logging.getLogger("cpn.agent")
@@ -29,6 +40,7 @@ PARALLEL_FILES = 4
 START_RESTS_S = 0.02
 NO_ROOM_PATIENCE_S = 60.0
 FEW = 30  # Observations that are told whole, whatever they say.
+MOST_CONTENT = 4 * 1024**2  # Of results in one report.
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
@@ -56,6 +68,7 @@ class Shipping:
         self._lines: dict[str, deque[RunEvent]] = {}
         self._pending: deque[Observation] = deque()
         self._files = asyncio.Semaphore(PARALLEL_FILES)
+        self._full_since: float | None = None
 
     def accept(self, event: RunEvent) -> None:
         """Take an event into its run's line. Events of unknown and of ended runs are repeats and ignored."""
@@ -73,11 +86,30 @@ class Shipping:
             self._observe(run, event)
 
     def batch(self, size: int) -> tuple[Observation, ...]:
-        """The oldest observations that the control plane has not accepted."""
-        return tuple(islice(self._pending, size))
+        """The oldest observations that the control plane has not accepted, as many as one report may carry."""
+        left, taken = MOST_CONTENT, list[Observation]()
+        for observation in islice(self._pending, size):
+            left -= _content_of(observation.event)
+            if left < 0 and taken:
+                break
+            taken.append(observation)
+        return tuple(taken)
+
+    def no_room(self, reason: str) -> None:
+        """The control plane has no room for the results in a report: after NO_ROOM_PATIENCE_S runs end without theirs."""
+        now = asyncio.get_running_loop().time()
+        self._full_since = now if self._full_since is None else self._full_since
+        if now - self._full_since < NO_ROOM_PATIENCE_S:
+            return
+        for place, observation in enumerate(self._pending):
+            event = observation.event
+            if isinstance(event, RunFinished) and _content_of(event):
+                ended = _without_result(event, [], "storage", f"its result was refused: {reason}")
+                self._pending[place] = observation.model_copy(update={"event": ended})
 
     def accepted(self, count: int) -> None:
         """The control plane has the oldest `count` observations."""
+        self._full_since = None
         for _ in range(count):
             self._pending.popleft()
 
@@ -131,6 +163,9 @@ class Shipping:
         """Upload every file; the event as it may be reported then."""
         arrived: list[ResultFile] = []
         for file in event.files:
+            if isinstance(file, SmallFile):
+                arrived.append(file)
+                continue
             if run.stale:
                 break
             path = Path(event.directory) / file.name
@@ -192,7 +227,16 @@ async def _insist(call: Callable[[], Coroutine[Any, Any, bool]]) -> bool:
 
 
 def _needs_upload(event: RunEvent) -> bool:
-    return isinstance(event, RunLog) or (isinstance(event, RunFinished) and bool(event.files))
+    return isinstance(event, RunLog) or (isinstance(event, RunFinished) and not all(isinstance(file, SmallFile) for file in event.files))
+
+
+def _content_of(event: RunEvent) -> int:
+    """How much of a result the event carries, in characters of base64."""
+    return _content(event.files) if isinstance(event, RunFinished) else 0
+
+
+def _content(files: Sequence[ResultFile]) -> int:
+    return sum(len(file.content) for file in files if isinstance(file, SmallFile))
 
 
 def _public(event: RunEvent) -> RunEvent:

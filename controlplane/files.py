@@ -79,6 +79,22 @@ class RunFiles:
         finally:
             part.unlink(missing_ok=True)
 
+    def store(self, run_id: str, name: str, data: bytes) -> None:
+        """Store a small result file; it is durable when this returns. Raises TooLargeError, NoRoomError, ValueError."""
+        path = self.result_path(run_id, name)
+        self._within_limit(name, self._brought(run_id, path) + len(data))
+        part = self._incoming / f"{run_id}-{next(self._numbers)}"
+        try:
+            with _room_for(name):
+                with part.open("wb") as handle:
+                    handle.write(data)
+                    handle.flush()
+                    os.fsync(handle.fileno())
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
     def missing(self, run_id: str, files: tuple[ResultFile, ...]) -> str:
         """The first announced file that did not arrive as announced; empty when all did."""
         for file in files:

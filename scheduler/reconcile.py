@@ -26,7 +26,7 @@ from scheduler.sizes import Resized, order_again, take_in
 from scheduler.store import evictions, fleet, jobs, outbox
 from scheduler.store.changes import Changes
 from scheduler.store.records import ClusterRecord, JobRecord, RunRecord
-from scheduler.store.session import Transaction
+from scheduler.store.session import Connection, Transaction
 
 CAUSES: dict[str, Cause] = {
     "exit": Cause.EXIT, "max_runtime": Cause.MAX_RUNTIME, "start_failed": Cause.START_FAILED, "data": Cause.DATA,
@@ -158,15 +158,30 @@ def standing(cluster: ClusterRecord, now: float, policy: HealthPolicy) -> Health
     return Health.SUSPECT if health is Health.HEALTHY and not usable else health
 
 
+def current_runs(conn: Connection, cluster: str, observations: Sequence[Observation]) -> set[str]:
+    """Of the runs that are reported on, those that a report may move: the current ones of their jobs, with their epochs."""
+    changes = Changes(conn)
+    changes.read(item.event.run_id for item in observations)
+    return {item.event.run_id for item in observations if _current(changes, cluster, item) is not None}
+
+
+def _current(changes: Changes, cluster: str, observation: Observation) -> tuple[JobRecord, RunRecord] | None:
+    run = changes.run(observation.event.run_id)
+    job = changes.job(run.job_id) if run is not None else None
+    if run is None or job is None or run.cluster != cluster or run.epoch != observation.epoch or job.run_id != run.id or run.state in ENDS:
+        return None
+    return job, run
+
+
 def _observe(books: _Books, cluster: str, observation: Observation) -> None:
     event = observation.event
-    run = books.changes.run(event.run_id)
-    job = books.changes.job(run.job_id) if run is not None else None
-    if run is None or job is None or run.cluster != cluster or run.epoch != observation.epoch or job.run_id != run.id or run.state in ENDS:
+    current = _current(books.changes, cluster, observation)
+    if current is None:
         books.done.stale += 1
         if isinstance(event, RunFinished):
             books.forget(cluster, event.run_id)
         return
+    job, run = current
     _advance(books, job, run, event)
     books.ring(job_bell(job.id))
 

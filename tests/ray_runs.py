@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cluster.protocol import InputFile, RunRequest
+from cluster.protocol import InputFile, RunFinished, RunRequest, SmallFile
 
 MIB = 1024**2
 _numbers = itertools.count(1)
@@ -60,3 +60,11 @@ def input_file(path: Path, *, local: bool = True, **changes: Any) -> InputFile:
         "sha256": hashlib.sha256(data).hexdigest(), "local": local,
     }  # fmt: skip
     return InputFile(**{**found, **changes})
+
+
+def delivered(end: RunFinished) -> bytes:
+    """The one file of a result, as it is with its agent: small ones in the report, others in its folder."""
+    (file,) = end.files
+    data = file.read() if isinstance(file, SmallFile) else Path(end.directory, file.name).read_bytes()
+    assert (file.size_bytes, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    return data

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from cluster.protocol import Observation, RunFinished, SyncReply, SyncRequest
+from cluster.protocol import SyncReply, SyncRequest
 from controlplane.api import direct
+from controlplane.api.arrivals import brings_results, with_results
 from controlplane.api.auth import AgentOf, Plane
 from controlplane.files import NoRoomError, TooLargeError
 from controlplane.tokens import Principal
@@ -24,7 +25,8 @@ from scheduler.store.records import ACTIVE
 router = APIRouter(prefix="/agents/{cluster}", tags=["agents"])
 LOOK_AGAIN_S = 5.0
 MAX_LOG_PIECE = 4 * 1024**2
-NOT_TAKEN: dict[int | str, dict[str, Any]] = {413: {"description": "Too large"}, 507: {"description": "The disk is full"}}
+NO_ROOM: dict[int | str, dict[str, Any]] = {507: {"description": "The disk is full"}}
+NOT_TAKEN: dict[int | str, dict[str, Any]] = {413: {"description": "Too large"}, **NO_ROOM}
 BYTES = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
 
 
@@ -33,12 +35,13 @@ def _own_cluster(principal: Principal, cluster: str) -> None:
         raise HTTPException(403, f"this token is bound to the cluster {principal.cluster!r}")
 
 
-@direct.post(router, "/sync", response_model=SyncReply)
+@direct.post(router, "/sync", response_model=SyncReply, responses=NO_ROOM)
 async def sync(cluster: str, report: SyncRequest, principal: AgentOf, plane: Plane) -> Response:
     """Report and receive: the answer waits up to `wait_s` for instructions, but not so long that the member would seem silent."""
     _own_cluster(principal, cluster)
-    if any(map(_announces_files, report.observations)):
-        report = await run_in_threadpool(_verified, plane, report)
+    if brings_results(report):
+        with _refusals():
+            report = await run_in_threadpool(with_results, plane, cluster, report)
     deadline = time.monotonic() + min(report.wait_s, plane.health.suspect_after_s / 2)
     with plane.bells.listen_async(agent_bell(cluster)) as rung:
         done, instructions = await asyncio.wrap_future(plane.sync(cluster, report))
@@ -78,29 +81,6 @@ def _pending(plane: ControlPlane, cluster: str, agent_id: str) -> list[str] | No
     """What waits to be carried out, as JSON; None when another agent speaks for the cluster now."""
     with plane.store.read() as conn:
         return outbox.pending_texts(conn, cluster) if fleet.get_cluster(conn, cluster).agent_id == agent_id else None
-
-
-def _announces_files(observation: Observation) -> bool:
-    event = observation.event
-    return isinstance(event, RunFinished) and event.outcome == "succeeded" and bool(event.files)
-
-
-def _verified(plane: ControlPlane, report: SyncRequest) -> SyncRequest:
-    """A success counts only when everything it announces has arrived; else the run failed by the network's doing."""
-    return report.model_copy(update={
-        "observations": tuple(_arrived(plane, item) if _announces_files(item) else item for item in report.observations)
-    })  # fmt: skip
-
-
-def _arrived(plane: ControlPlane, observation: Observation) -> Observation:
-    event = observation.event
-    assert isinstance(event, RunFinished)
-    missing = plane.files.missing(event.run_id, event.files)
-    if not missing:
-        return observation
-    message = f"the result file {missing} did not arrive as announced"
-    failed = event.model_copy(update={"outcome": "failed", "category": "infrastructure", "message": message, "files": ()})
-    return observation.model_copy(update={"event": failed})
 
 
 def _job_of_current(plane: ControlPlane, cluster: str, run_id: str, epoch: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import duckdb
@@ -11,7 +12,7 @@ import pytest
 from cluster.protocol import RunFinished
 from controlplane.tpch import TABLES, make_data, queries
 from tests.ray import RayAgent, SmallRay
-from tests.ray_runs import MIB, input_file, statement
+from tests.ray_runs import MIB, delivered, input_file, statement
 from tests.tpch import same_rows
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -46,5 +47,5 @@ def test_all_queries_give_the_rows_that_the_files_hold(tables: dict[str, Path], 
 
 
 def rows(end: RunFinished) -> list[tuple[object, ...]]:
-    table = pq.read_table(Path(end.directory, end.files[0].name))
+    table = pq.read_table(io.BytesIO(delivered(end)))
     return list(zip(*(column.to_pylist() for column in table.columns), strict=True))

@@ -22,7 +22,7 @@ from cluster.backends.ray.outbox import Batch
 from cluster.backends.ray.session import Session, WorkerGoneError
 from cluster.backends.ray.stream import RunStream
 from cluster.full_disk import is_full
-from cluster.protocol import GangSize, Preview, ResultFile, RunEvent, RunFinished, RunRequest
+from cluster.protocol import SMALL_BYTES, GangSize, Preview, ResultFile, RunEvent, RunFinished, RunRequest, SmallFile
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class Attempt(ABC):
             at=end.get("at") or time.time(),
             preview=Preview(**preview) if preview and end["outcome"] == "succeeded" else None,
             files=files,
-            directory=str(self._journals.results(self.run.run_id)) if files else "",
+            directory=str(self._journals.results(self.run.run_id)) if not all(isinstance(file, SmallFile) for file in files) else "",
             usage=self._stream.usage(),
         )
         # The end is told even when this disk is full: without its record only a later agent knows less.
@@ -184,7 +184,10 @@ class Attempt(ABC):
         return directory
 
     async def _fetch_files(self, wanted: list[dict[str, Any]], read: ReadOutput, inline: dict[str, bytes]) -> tuple[ResultFile, ...]:
-        """Write the files `[{"name", "size_bytes"}]` here, from what came with the end or chunk by chunk."""
+        """The files `[{"name", "size_bytes"}]`: small ones as they came with the end, others written here chunk by chunk."""
+        small = {name: SmallFile.of(str(_safe(name)), data) for name, data in inline.items() if len(data) <= SMALL_BYTES}
+        if len(small) == len(wanted):
+            return tuple(small[entry["name"]] for entry in wanted)
         directory = self._results_directory()
         try:
             return await self._write_files(directory, wanted, read, inline)

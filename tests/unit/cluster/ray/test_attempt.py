@@ -11,16 +11,18 @@ from typing import Any, cast
 from cluster.backends.ray.attempt import Attempt
 from cluster.backends.ray.journal import Journals
 from cluster.backends.ray.session import Session
-from cluster.protocol import ResultFile, RunEvent, RunFinished
+from cluster.protocol import SMALL_BYTES, ResultFile, RunEvent, RunFinished, SmallFile
 from tests.unit.cluster.control import run_request
 
 
 class Delivering(Attempt):
-    """Its one worker has succeeded and has two files."""
+    """Its one worker has succeeded and has two files, of which some came with its end."""
+
+    inline: dict[str, bytes]
 
     async def _drive(self, *, new: bool) -> None:
         assert new
-        files = [{"name": name, "size_bytes": 3} for name in ("a", "b")]
+        files = [{"name": name, "size_bytes": len(self.inline.get(name, b"abc"))} for name in ("a", "b")]
         self._absorb(0, {"started": 1.0, "finished": {"outcome": "succeeded", "at": 2.0, "files": files}})
 
     async def _collect(self, end: dict[str, Any]) -> tuple[ResultFile, ...]:
@@ -29,7 +31,7 @@ class Delivering(Attempt):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return b"abc"
 
-        return await self._fetch_files(end["files"], read, {})
+        return await self._fetch_files(end["files"], read, self.inline)
 
     async def _release(self) -> None:
         """Nothing is held."""
@@ -38,17 +40,38 @@ class Delivering(Attempt):
         """Nothing is there."""
 
 
-def events_of(journals: Journals) -> list[RunEvent]:
+def events_of(journals: Journals, inline: dict[str, bytes] | None = None) -> list[RunEvent]:
     events: list[RunEvent] = []
 
     async def live() -> None:
         attempt = Delivering(run_request(), cast(Session, None), journals, events.append, workers=1)
+        attempt.inline = inline or {}
         attempt.begin()
         await attempt.wait()
         await attempt.detach()
 
     asyncio.run(live())
     return events
+
+
+def test_small_files_travel_with_the_end_and_need_no_folder(tmp_path: Path) -> None:
+    journals = Journals(tmp_path)
+    end = events_of(journals, {"a": b"abc", "b": b"def"})[-1]
+    assert isinstance(end, RunFinished)
+    assert (end.files, end.directory) == ((SmallFile.of("a", b"abc"), SmallFile.of("b", b"def")), "")
+    assert not journals.results("a-1").exists()
+    recorded = journals.read("a-1")
+    assert recorded is not None
+    assert recorded.finished == end, "the next agent tells the same"
+
+
+def test_files_that_are_not_all_small_are_written_here(tmp_path: Path) -> None:
+    journals = Journals(tmp_path)
+    large = b"x" * (SMALL_BYTES + 1)
+    end = events_of(journals, {"a": b"abc", "b": large})[-1]
+    assert isinstance(end, RunFinished)
+    assert [type(file) for file in end.files] == [ResultFile, ResultFile]
+    assert Path(end.directory, "b").read_bytes() == large
 
 
 def test_a_full_disk_while_results_are_collected(tmp_path: Path) -> None:
