@@ -20,6 +20,7 @@ from controlplane.captures import KeptDecisions
 from controlplane.files import RunFiles
 from controlplane.retention import Retention
 from controlplane.settings import Settings
+from controlplane.submissions import gathered_submissions
 from controlplane.tokens import TokenBook
 from controlplane.withdrawals import Withdrawals
 from monitoring.capacity import Capacity, measure
@@ -45,7 +46,7 @@ from scheduler.waits import StartWaits
 log = logging.getLogger("cpn")
 T = TypeVar("T")
 IDLE_CYCLE_S = 1.0
-LONGEST_REST_S = 0.25
+RESTS, LONGEST_REST_S = 3.0, 0.25
 
 
 class ControlPlane:
@@ -69,6 +70,7 @@ class ControlPlane:
         )  # fmt: skip
         self.metrics = Metrics(self.network_state)
         self.tokens = TokenBook(store, self.clock)
+        self.submissions = gathered_submissions(store, self.bells, self.clock, settings)
         self.files = RunFiles(settings.data_dir, max_log_bytes=settings.max_log_bytes, max_result_bytes=settings.max_result_bytes)
         self.retention = Retention(settings, store, self.files)
         self.stopping = threading.Event()
@@ -167,9 +169,9 @@ class ControlPlane:
                 self.metrics.saw_cycle(report)
                 if not (report.full and report.placed):
                     rung.wait(self._idle_s(report))
-                # A decision costs more the more wait, and hardly more the more it places. So after one that took long others have the
-                # processor for as long, and what they bring in and free meanwhile is decided on together. Idle, nobody waits for this.
-                self.stopping.wait(max(min(ended - began, LONGEST_REST_S) - (time.monotonic() - ended), 0.0))
+                # A decision costs more the more wait, and hardly more the more it places. So after each others have the processor for
+                # RESTS times as long, and what they bring in and free meanwhile is decided on together. Idle, nobody waits for this.
+                self.stopping.wait(max(min(RESTS * (ended - began), LONGEST_REST_S) - (time.monotonic() - ended), 0.0))
 
     def _idle_s(self, report: CycleReport) -> float:
         return IDLE_CYCLE_S if report.due is None else min(max(report.due - self.clock.now(), 0.0), IDLE_CYCLE_S)

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from scheduler.affordable import finds_paid_hour, with_hours_told, with_why_not
@@ -25,7 +25,7 @@ from scheduler.holds import open_predecessors
 from scheduler.lifecycle import FINAL, Cause, State
 from scheduler.store import access, arrays, dependencies, fleet, jobs
 from scheduler.store.changes import Changes
-from scheduler.store.records import ArrayRecord, JobRecord
+from scheduler.store.records import JobRecord
 from scheduler.store.session import Connection, Transaction
 from workloads.catalogue.policy import place_independent
 from workloads.engines import ONE_WORKER_S, Worker, choose, estimate_bytes
@@ -50,10 +50,14 @@ class Offer:
 
 @dataclass(frozen=True)
 class Admitted:
-    """What a batch's item has become: the job or array with this id, stored now or, under the same key, before."""
+    """What a submission has become: the job or array with this id, stored now or, under the same key, before.
+
+    `job` is that of a new job as it is stored, but for its sequence number.
+    """
 
     id: str
     new: bool
+    job: JobRecord | None = field(default=None, compare=False)
 
 
 def examine(conn: Connection, spec: JobSpec, now: float, *, may_wait: bool = True) -> Assessments:
@@ -193,43 +197,10 @@ def digest(spec: JobSpec) -> str:
     return hashlib.sha256(json.dumps(as_asked(spec).model_dump(mode="json", exclude_defaults=True), sort_keys=True).encode()).hexdigest()
 
 
-def submit(
-    tx: Transaction, bells: Bells, spec: JobSpec, *, job_id: str, submitted_by: str, key: str | None, now: float
-) -> tuple[JobRecord, bool]:
-    """Store an examined job as queued. False with the first job when the idempotency key was used for the same
-    request; ConflictError when it was used for another, InvalidError for a job that it cannot come after."""
-    mark = digest(spec) if key else None
-    known = _submitted_before(tx.conn, spec, key, mark)
-    if known is not None:
-        return jobs.get_job(tx.conn, known), False
-    needs = open_predecessors(tx.conn, spec, job_id)
-    changes = Changes(tx.conn)
-    job = changes.add_job({**_columns(spec, job_id, submitted_by, key, mark, now), "waiting_for": len(needs)})
-    dependencies.add(tx.conn, job_id, needs)
-    changes.move_job(job, State.QUEUED, Cause.ADMITTED, at=now, message=_admitted(spec), queued_at=now)
-    changes.write()
-    tx.after_commit(lambda: bells.ring(CYCLE))
-    return changes.job_of(job_id), True
-
-
 def _admitted(spec: JobSpec) -> str:
     """What the event of an admission says beside that."""
     choice = spec.chosen_engine
     return f"runs on {choice.engine}, {choice.workers} of {choice.asked_workers} workers: {choice.reason}" if choice else ""
-
-
-def submit_array(
-    tx: Transaction, bells: Bells, spec: JobSpec, *, array_id: str, submitted_by: str, key: str | None, now: float
-) -> tuple[ArrayRecord, bool]:
-    """The same for an examined array: all of its tasks are stored, or none."""
-    mark = digest(spec) if key else None
-    known = _submitted_before(tx.conn, spec, key, mark)
-    if known is not None:
-        return arrays.get_array(tx.conn, known), False
-    needs = open_predecessors(tx.conn, spec, array_id)
-    array = store_array(tx, spec, _columns(spec, array_id, submitted_by, key, mark, now), needs)
-    tx.after_commit(lambda: bells.ring(CYCLE))
-    return array, True
 
 
 def submit_batch(
@@ -237,7 +208,8 @@ def submit_batch(
 ) -> list[Admitted | ConflictError | InvalidError]:  # fmt: skip
     """Store examined jobs and arrays in their order, as if submitted one after the other, but all in this transaction.
 
-    The answer to each, in the same order; one that is refused takes nothing with it.
+    The answer to each, in the same order; one that is refused takes nothing with it: ConflictError where its key was used for another
+    job, InvalidError for a job that it cannot come after.
     """
     changes, known = Changes(tx.conn), _keys_of(tx.conn, offers)
     answers: list[Admitted | ConflictError | InvalidError] = []
@@ -258,17 +230,17 @@ def _take(tx: Transaction, changes: Changes, known: Keys, offer: Offer, submitte
     if key and (before := _same(known.get((spec.tenant, key)), key, mark)) is not None:
         return Admitted(before, new=False)
     needs = open_predecessors(tx.conn, spec, offer.job_id)
-    columns = _columns(spec, offer.job_id, submitted_by, key, mark, now, offer.document)
+    columns, job = _columns(spec, offer.job_id, submitted_by, key, mark, now, offer.document), None
     if spec.array is None:
         job = changes.add_job({**columns, "waiting_for": len(needs)})
         dependencies.add(tx.conn, job.id, needs)
-        changes.move_job(job, State.QUEUED, Cause.ADMITTED, at=now, message=_admitted(spec), queued_at=now)
+        job = changes.move_job(job, State.QUEUED, Cause.ADMITTED, at=now, message=_admitted(spec), queued_at=now)
     else:
         changes.write()  # What goes before an array gets the smaller sequence numbers.
         store_array(tx, spec, columns, needs)
     if key:
         known[spec.tenant, key] = offer.job_id, mark
-    return Admitted(offer.job_id, new=True)
+    return Admitted(offer.job_id, new=True, job=job)
 
 
 def _keys_of(conn: Connection, offers: Iterable[Offer]) -> Keys:
@@ -282,14 +254,6 @@ def _keys_of(conn: Connection, offers: Iterable[Offer]) -> Keys:
         for job_id, key, mark in (*jobs.under_keys(conn, tenant, keys), *arrays.under_keys(conn, tenant, keys)):
             found[tenant, key] = job_id, mark
     return found
-
-
-def _submitted_before(conn: Connection, spec: JobSpec, key: str | None, mark: str | None) -> str | None:
-    """The id of the job or array that the same request under this key made. Raises ConflictError."""
-    if key is None:
-        return None
-    known = jobs.find_by_key(conn, spec.tenant, key) or arrays.find_by_key(conn, spec.tenant, key)
-    return _same((known.id, known.idempotency_digest) if known is not None else None, key, mark)
 
 
 def _same(known: tuple[str, str | None] | None, key: str, mark: str | None) -> str | None:

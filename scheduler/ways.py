@@ -7,7 +7,6 @@ the same on every model.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +15,7 @@ from cluster.computing_power import accelerator_rating
 from scheduler.assess import Assessment, InputData, assess
 from scheduler.engine.speeds import Prior, Rate, Speed, slowdowns, speeds_on
 from scheduler.store.records import ClusterRecord
+from scheduler.store.rows import dumps
 from workloads.resources import Resources
 from workloads.spec import JobSpec
 
@@ -50,7 +50,7 @@ def class_of(document: Mapping[str, Any], spec: JobSpec) -> str:
     """Jobs of which this is the same are judged alike; `document` is the spec as stored. Like jobs share what is learned of them."""
     learns = spec.resources.accelerator is not None and spec.resources.accelerator.learns
     fields = ("tenant", "purpose", "inputs", "resources", "placement", "max_runtime", "budget", *(("kind", "name") if learns else ()))
-    return json.dumps([document[field] for field in fields], sort_keys=True)
+    return dumps([document[field] for field in fields])
 
 
 def resources_of(spec: JobSpec) -> Iterator[Resources]:

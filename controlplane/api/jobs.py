@@ -21,9 +21,10 @@ from controlplane.api.promises import flexible_plan, told
 from controlplane.api.prose import verdict_view
 from controlplane.api.schemas import EventView, JobView, Page, PlanView, ProgressView, ResultView
 from controlplane.api.window_words import told_windows
+from controlplane.submissions import Submission
 from controlplane.tokens import Principal
 from controlplane.wiring import ControlPlane
-from scheduler.admission import cancel, examine, settle_engine, submit, submit_array
+from scheduler.admission import cancel, examine, settle_engine
 from scheduler.arrays import cancel_array, examine_array
 from scheduler.bells import job_bell
 from scheduler.errors import InvalidError, NotFoundError, Problem, RefusedError
@@ -89,35 +90,23 @@ async def submit_job(
     own_tenant(principal, spec)
     if idempotency_key is not None and not KEY.match(idempotency_key):
         raise InvalidError((Problem("Idempotency-Key", "pattern", "use 1 to 200 visible ASCII characters"),))
-    now, job_id = plane.clock.now(), new_job_id()
-
     examine_array(spec, plane.settings.max_array)
-
-    def work(tx: Transaction) -> tuple[Found, bool]:
-        if spec.kind != "sql":
-            examine(tx.conn, spec, now, may_wait=plane.settings.flexible_waits > 0)
-        if spec.array is None:
-            job, new = submit(tx, plane.bells, spec, job_id=job_id, submitted_by=principal.token_id, key=idempotency_key, now=now)
-            return Found(job, [], None, False), new
-        array, new = submit_array(
-            tx, plane.bells, spec, array_id=job_id, submitted_by=principal.token_id, key=idempotency_key, now=now
-        )  # fmt: skip
-        return look_up(tx.conn, array.id), new
-
     try:
         if spec.kind == "sql":
             # To prove a statement takes time in another process, for which the store's writer must not wait.
-            spec = await run_in_threadpool(_examine, plane, spec, now)
-        found, fresh = await asyncio.wrap_future(plane.write(work))
+            spec = await run_in_threadpool(_examine, plane, spec, plane.clock.now())
+        offered = Submission(spec, new_job_id(), idempotency_key, principal.token_id, examined=spec.kind == "sql")
+        admitted = await asyncio.wrap_future(plane.submissions.put(offered))
     except RefusedError as error:
         plane.metrics.saw_refusal(error.problems[0].reason)
         raise
-    if fresh:
+    job = admitted.job
+    found = Found(job, [], None, False) if job is not None else await run_in_threadpool(_look_up, plane, admitted.id)
+    if admitted.new:
         plane.metrics.saw_submission(found.array.size if found.array else 1)
     view = found.view(plane.clock.now())
-    return Response(
-        view.model_dump_json(), status_code=201 if fresh else 200, media_type=direct.JSON, headers={"Location": f"/v1/jobs/{view.id}"}
-    )
+    status, headers = 201 if admitted.new else 200, {"Location": f"/v1/jobs/{view.id}"}
+    return Response(view.model_dump_json(), status_code=status, media_type=direct.JSON, headers=headers)
 
 
 def _examine(plane: ControlPlane, spec: JobSpec, now: float) -> JobSpec:
@@ -126,6 +115,11 @@ def _examine(plane: ControlPlane, spec: JobSpec, now: float) -> JobSpec:
         settled = settle_engine(conn, spec, plane.settings.sql_one_worker_s)
         examine(conn, settled, now, may_wait=plane.settings.flexible_waits > 0)
     return settled
+
+
+def _look_up(plane: ControlPlane, job_id: str) -> Found:
+    with plane.store.read() as conn:
+        return look_up(conn, job_id)
 
 
 @router.get("/jobs")

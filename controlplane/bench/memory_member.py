@@ -14,6 +14,7 @@ from cluster.backends.memory import MemoryBackend, MemoryCluster
 from cluster.link import HttpLink
 from cluster.model import Node
 from controlplane.bench.errors import BenchError
+from controlplane.collector import calm_collector
 from scheduler.clock import SystemClock
 
 STARTS_WITHIN_S, ENDS_WITHIN_S = 10.0, 30.0
@@ -60,6 +61,7 @@ class MemoryMember:
 
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        calm_collector()
         self._ready.set()
         link = HttpLink(self._url, self._token, self._name)
         try:

@@ -22,7 +22,6 @@ _IDS: BindParameter[str] = bindparam("ids", expanding=True)
 _ID: BindParameter[str] = bindparam("of_id")
 _INSERT = insert(arrays)
 _ARRAYS = select(arrays).where(arrays.c.id.in_(_IDS)).order_by(arrays.c.id)
-_BY_KEY = select(arrays).where(arrays.c.tenant == bindparam("of_tenant"), arrays.c.idempotency_key == bindparam("of_key"))
 _UNDER_KEYS = select(arrays.c.id, arrays.c.idempotency_key, arrays.c.idempotency_digest).where(
     arrays.c.tenant == bindparam("of_tenant"), arrays.c.idempotency_key.in_(_IDS)
 )
@@ -55,12 +54,6 @@ def get_array(conn: Connection, array_id: str) -> ArrayRecord:
     if array_id not in found:
         raise NotFoundError(f"there is no job {array_id!r}")
     return found[array_id]
-
-
-def find_by_key(conn: Connection, tenant: str, key: str) -> ArrayRecord | None:
-    """The array that was submitted under an idempotency key."""
-    row = conn.execute(_BY_KEY, {"of_tenant": tenant, "of_key": key}).one_or_none()
-    return ArrayRecord(*row) if row is not None else None
 
 
 def under_keys(conn: Connection, tenant: str, keys: Iterable[str]) -> list[tuple[str, str, str | None]]:

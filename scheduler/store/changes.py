@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Table, bindparam, insert, select
+from sqlalchemy import Connection, Table, bindparam, select
 
 from cluster.protocol import Instruction
 from scheduler.errors import StaleStateError
@@ -19,7 +19,7 @@ from scheduler.lifecycle import FINAL, RUN_MOVES, Cause, State, move
 from scheduler.store import arrays, consequences, ledger, outbox, rates
 from scheduler.store.parts import parts
 from scheduler.store.records import JobRecord, RunRecord, changed_record, record_of
-from scheduler.store.rows import insert_rows, update_rows
+from scheduler.store.rows import insert_numbered, insert_rows, update_rows
 from scheduler.store.tables import events, jobs, runs
 
 Moved: TypeAlias = tuple[JobRecord, JobRecord]  # A job as it was and as it is.
@@ -27,7 +27,6 @@ Moved: TypeAlias = tuple[JobRecord, JobRecord]  # A job as it was and as it is.
 # Statements are made once: to make one costs more than to run it.
 _JOBS = select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
 _RUNS = select(runs).where(runs.c.id.in_(bindparam("ids", expanding=True)))
-_INSERT_JOB = insert(jobs)
 _STORY = select(events.c.finish, events.c.cause).where(events.c.job_id == bindparam("of_id")).order_by(events.c.sequence)
 
 MOST_NAMED = 10
@@ -198,9 +197,8 @@ class Changes:
     def _insert_jobs(self) -> None:
         rows = [{name: value for name, value in vars(self._jobs[job_id]).items() if name != "sequence"} for job_id in self._new_jobs]
         if len(rows) == 1:
-            key = self.conn.execute(_INSERT_JOB, rows[0]).inserted_primary_key
-            assert key is not None
-            self._jobs[rows[0]["id"]] = changed_record(self._jobs[rows[0]["id"]], sequence=key[0])
+            sequence = insert_numbered(self.conn, jobs, rows[0])
+            self._jobs[rows[0]["id"]] = changed_record(self._jobs[rows[0]["id"]], sequence=sequence)
         elif rows:
             # One statement for the tasks of an array, which hands out their numbers in this order and does not tell them.
             insert_rows(self.conn, jobs, rows)

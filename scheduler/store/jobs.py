@@ -21,7 +21,6 @@ _JOB, _RUN = select(jobs).where(jobs.c.id == _ID), select(runs).where(runs.c.id 
 _JOBS = select(jobs).where(jobs.c.id.in_(_IDS))
 _VERSIONS = select(jobs.c.id, jobs.c.version).where(jobs.c.id.in_(_IDS))
 _RUNS_OF = select(runs).where(runs.c.job_id.in_(_IDS)).order_by(runs.c.job_id, runs.c.attempt)
-_BY_KEY = select(jobs).where(jobs.c.tenant == bindparam("of_tenant"), jobs.c.idempotency_key == bindparam("of_key"))
 _UNDER_KEYS = select(jobs.c.id, jobs.c.idempotency_key, jobs.c.idempotency_digest).where(
     jobs.c.tenant == bindparam("of_tenant"), jobs.c.idempotency_key.in_(_IDS)
 )
@@ -68,12 +67,6 @@ def get_job(conn: Connection, job_id: str) -> JobRecord:
 def versions_of(conn: Connection, job_ids: Iterable[str]) -> dict[str, int]:
     """The versions of those jobs that are there, by id."""
     return {job_id: version for ids in parts(job_ids) for job_id, version in conn.execute(_VERSIONS, {"ids": ids}).all()}
-
-
-def find_by_key(conn: Connection, tenant: str, key: str) -> JobRecord | None:
-    """The job that was submitted under an idempotency key."""
-    row = conn.execute(_BY_KEY, {"of_tenant": tenant, "of_key": key}).one_or_none()
-    return JobRecord(*row) if row is not None else None
 
 
 def under_keys(conn: Connection, tenant: str, keys: Iterable[str]) -> list[tuple[str, str, str | None]]:

@@ -46,6 +46,15 @@ def insert_rows(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]
     conn.exec_driver_sql(_insert(table, names, conn.dialect), _values(table, names, rows))
 
 
+def insert_numbered(conn: Connection, table: Table, row: Mapping[str, Any]) -> int:
+    """Insert one row; the number that the database hands out for it, which is the table's primary key."""
+    names = tuple(row)
+    [number] = table.primary_key.columns
+    statement = f"{_insert(table, names, conn.dialect)} RETURNING {conn.dialect.identifier_preparer.quote(number.name)}"
+    found: int = conn.exec_driver_sql(statement, _values(table, names, [row])[0]).scalar_one()
+    return found
+
+
 def update_rows(conn: Connection, table: Table, guard: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> int:
     """Change rows, at least one: each has the columns `guard` as keys `of_…` and the columns to be set. How many rows were changed."""
     names = tuple(name for name in rows[0] if not name.startswith("of_"))

@@ -132,6 +132,9 @@ class Store:
         try:
             with self.engine.begin() as conn:
                 for write in batch:
+                    if not write.future.set_running_or_notify_cancel():
+                        # Nobody waits for it any more; from here on it can no longer be cancelled.
+                        continue
                     transaction = Transaction(conn)
                     try:
                         with answering(), _savepoint(conn):

@@ -36,6 +36,7 @@ from workloads.resources import GIB, Money
 
 CLUSTER, TENANT, AGENT = "local", "acme", "stages"
 NODES, CORES, MEMORY_GIB = 16, 64, 256
+CLIENTS = 4  # Each has one request on its way.
 EVENTS = 600  # In one report, as agents send them.
 JOB = {
     "name": "no-op", "tenant": TENANT, "purpose": "research", "kind": "command", "command": ["true"], "max_runtime": "1m",
@@ -108,13 +109,17 @@ class Stages:
 
 
 async def submit(stages: Stages, count: int, batch: int) -> None:
-    """Submit so many jobs, `batch` in a request."""
+    """Submit so many jobs, `batch` in a request, by some clients at once."""
     text = json.dumps(JOB)
     with stages.stage("submit"):
-        for begin in range(0, count, batch):
-            items = ",".join([f'{{"job":{text}}}'] * min(batch, count - begin))
-            path, body = ("/v1/jobs", text) if batch == 1 else ("/v1/jobs:batch", f'{{"items":[{items}]}}')
-            await stages.ask(path, body.encode(), "buyer")
+        for begin in range(0, count, batch * CLIENTS):
+            sizes = [min(batch, count - at) for at in range(begin, min(begin + batch * CLIENTS, count), batch)]
+            asked = [("/v1/jobs", text) if batch == 1 else ("/v1/jobs:batch", _items(text, size)) for size in sizes]
+            await asyncio.gather(*(stages.ask(path, body.encode(), "buyer") for path, body in asked))
+
+
+def _items(text: str, count: int) -> str:
+    return '{"items":[' + ",".join([f'{{"job":{text}}}'] * count) + "]}"
 
 
 def decide(stages: Stages, count: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.admission import cancel, submit, submit_array
+from scheduler.admission import cancel
 from scheduler.arrays import cancel_array, examine_array
 from scheduler.bells import Bells
 from scheduler.errors import ConflictError, InvalidError
@@ -18,6 +18,7 @@ from scheduler.store.session import Store
 from tests.contract.test_dependencies import end, put, retry, startable
 from tests.contract.test_store import NOW, postgres_url, store, url
 from tests.records import job_spec
+from tests.stored_jobs import submit, submit_array
 
 __all__ = ["postgres_url", "store", "url"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.admission import Admitted, Offer, submit, submit_array, submit_batch
+from scheduler.admission import Admitted, Offer, submit_batch
 from scheduler.bells import CYCLE, Bells
 from scheduler.errors import ConflictError, InvalidError, NotFoundError
 from scheduler.store import arrays, jobs
@@ -16,6 +16,7 @@ from scheduler.store.session import Store, Transaction
 from tests.contract.test_dependencies import startable
 from tests.contract.test_store import NOW, postgres_url, store, url
 from tests.records import job_spec
+from tests.stored_jobs import submit, submit_array
 
 __all__ = ["postgres_url", "store", "url"]
 

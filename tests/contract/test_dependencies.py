@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from scheduler.admission import cancel, submit
+from scheduler.admission import cancel
 from scheduler.bells import CYCLE, Bells
 from scheduler.errors import InvalidError
 from scheduler.lifecycle import Cause, State
@@ -18,6 +18,7 @@ from scheduler.store.records import JobRecord
 from scheduler.store.session import Store
 from tests.contract.test_store import NOW, postgres_url, store, url
 from tests.records import job_spec
+from tests.stored_jobs import submit
 
 __all__ = ["postgres_url", "store", "url"]
 

@@ -200,9 +200,7 @@ def test_an_idempotency_key_is_one_per_tenant(store: Store) -> None:
     with pytest.raises(Exception, match=r"(?i)unique"):
         queued(store, "job-c", key="k")
     with store.read() as conn:
-        found = jobs.find_by_key(conn, "acme", "k")
-    assert found is not None
-    assert found.id == "job-a"
+        assert jobs.under_keys(conn, "acme", ["k"]) == [("job-a", "k", None)]
 
 
 def test_progress_is_stored_once(store: Store) -> None:

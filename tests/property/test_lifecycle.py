@@ -21,7 +21,7 @@ from sqlalchemy.pool import StaticPool
 from cluster.health import HealthPolicy
 from cluster.model import Inventory
 from cluster.protocol import Category, Observation, RunEvent, RunFinished, RunStarted, RunStarting, SyncRequest
-from scheduler.admission import cancel, submit
+from scheduler.admission import cancel
 from scheduler.bells import Bells
 from scheduler.clock import ManualClock
 from scheduler.cycle import Cycle
@@ -35,7 +35,7 @@ from scheduler.store.session import Store, Transaction
 from scheduler.store.tables import metadata, receipts
 from scheduler.waits import StartWaits
 from tests.records import NOW, cluster_spec, job_spec, machine
-from tests.stored_jobs import move_job
+from tests.stored_jobs import move_job, submit
 
 T = TypeVar("T")
 JOB, MEMBER = "job-1", "sh"

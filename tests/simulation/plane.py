@@ -19,7 +19,7 @@ from sqlalchemy import event
 from cluster.errors import UnreachableError
 from cluster.health import HealthPolicy
 from cluster.protocol import Instruction, SyncReply, SyncRequest
-from scheduler.admission import cancel, examine, submit
+from scheduler.admission import cancel, examine
 from scheduler.bells import CYCLE, Bells, agent_bell
 from scheduler.clock import Clock
 from scheduler.cycle import Cycle
@@ -30,6 +30,7 @@ from scheduler.store import fleet, jobs, outbox
 from scheduler.store.records import ACTIVE
 from scheduler.store.session import Store, Transaction, _Write
 from scheduler.waits import StartWaits
+from tests.stored_jobs import submit
 from workloads.spec import JobSpec
 
 T = TypeVar("T")
