@@ -256,6 +256,7 @@ def distributed_sql(
     workers: Annotated[int, typer.Option(min=2, max=1000, help="Workers that Daft gets, of one core each.")] = 2,
     memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory of one worker, by which `auto` goes too.")] = "4GiB",
     queries: Annotated[str, typer.Option(metavar="all|NAME[,NAME…]", help="Which of q1 to q22.")] = "all",
+    by_hand: Annotated[bool, typer.Option("--by-hand", help="Beside them a script written by hand for Daft on the same Ray.")] = False,
     progress: Progress = False,
     output: Output = "table",
 ) -> None:
@@ -268,7 +269,7 @@ def distributed_sql(
     from workloads.resources import parse_memory
 
     try:
-        course = Course(scale, workers, parse_memory(memory), _query_names(queries, scale))
+        course = Course(scale, workers, parse_memory(memory), _query_names(queries, scale), by_hand)
     except UnitError as error:
         raise usage(f"--memory {memory}: {error}") from error
     try:
@@ -296,11 +297,16 @@ def _query_names(text: str, scale: float) -> tuple[str, ...]:
 
 
 def _sql_table(document: dict[str, Any]) -> None:
+    def seconds(value: float | None) -> str | None:
+        return None if value is None else f"{value:.2f}"
+
     rows = [
-        (name, f"{one['duckdb_s']:.2f}", None if one["daft_s"] is None else f"{one['daft_s']:.2f}", f"{one['auto_s']:.2f}",
-         one["auto_engine"], "yes" if one["equal"] else "NO", one.get("daft_cannot"))
+        (name, seconds(one["duckdb_s"]), seconds(one["daft_s"]), seconds(one["auto_s"]), one["auto_engine"],
+         "yes" if one["equal"] else "NO", seconds(one.get("by_hand_s")), one.get("daft_cannot") or one.get("by_hand_cannot"))
         for name, one in document["queries"].items()
     ]  # fmt: skip
     title = f"TPC-H at scale {document['scale']:g}, {document['workers']} workers of {document['memory']}; seconds from submission to end"
-    grid(["QUERY", ">DUCKDB", ">DAFT", ">AUTO", "AUTO TOOK", "EQUAL", "DAFT CANNOT"], rows, title=title)
+    grid(["QUERY", ">DUCKDB", ">DAFT", ">AUTO", "AUTO TOOK", "EQUAL", ">BY HAND", "CANNOT"], rows, title=title)
     say(f"\n`auto` took {document['auto_vs_best']:.2f} times as long as the better engine of each query.")
+    if "daft_vs_by_hand" in document:
+        say(f"On Daft {document['daft_vs_by_hand']:.2f} times as many rows in a second as the script written by hand.")

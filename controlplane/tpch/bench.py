@@ -1,7 +1,8 @@
 """`cpn bench distributed-sql`: TPC-H through `kind: sql` by DuckDB, by Daft on Ray, and as `engine: auto` chooses.
 
 On a network of its own with one real Ray: every statement is a job, submitted over HTTP and waited for, so the times are what a buyer
-waits. The engines take turns statement by statement. Rows are compared without an order, doubles to ten digits.
+waits. The engines take turns statement by statement. Rows are compared without an order, doubles to ten digits. On request a script
+written by hand for Daft takes its turn too (`by_hand.py`); its rows are not compared, for Daft means something else by some statements.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from typing import Any
 
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
+from cluster.backends.ray.local import LocalRay
 from cluster.model import ClusterSpec
 from controlplane.api.schemas import LicenceRequest, TenantRequest, VersionRequest
 from controlplane.client import Client
 from controlplane.network import LocalNetwork, Member, NetworkError, Say
 from controlplane.tpch import TABLES, make_data, queries
+from controlplane.tpch.by_hand import plain_copies, run_by_hand
 from workloads.catalogue.pricing import Prices
 from workloads.catalogue.product import Product, Replica
 from workloads.resources import GIB, Money, format_memory
@@ -39,6 +42,21 @@ class Course:
     workers: int
     memory_bytes: int = 4 * GIB
     names: tuple[str, ...] = ()
+    by_hand: bool = False
+
+
+class Peer:
+    """The script written by hand, on the member's Ray."""
+
+    def __init__(self, ray: LocalRay, files: dict[str, Path], folder: Path) -> None:
+        self._ray, self._folder = ray, folder
+        self._files = plain_copies(files, folder / "tables")
+
+    def run(self, sql: str) -> dict[str, Any]:
+        """What a query's entry says of it. Raises NetworkError."""
+        tables = {name: path for name, path in self._files.items() if name in sql}
+        seconds, cannot = run_by_hand(self._ray.address, self._ray.token_file, sql, tables, self._folder)
+        return {"by_hand_s": seconds} | ({"by_hand_cannot": cannot} if cannot else {})
 
 
 def run_distributed_sql(course: Course, folder: Path, *, say: Say) -> dict[str, Any]:
@@ -53,9 +71,10 @@ def run_distributed_sql(course: Course, folder: Path, *, say: Say) -> dict[str, 
         network.start()
         network.attach(member)
         network.wait_healthy()
+        peer = Peer(network.rays[_MEMBER], data, folder / "by-hand") if course.by_hand else None
         with network.operator() as client:
             _publish(client, data)
-            return _measure(client, course, folder, say)
+            return _measure(client, course, folder, peer, say)
 
 
 def _publish(client: Client, data: dict[str, Path]) -> None:
@@ -67,21 +86,33 @@ def _publish(client: Client, data: dict[str, Path]) -> None:
         client.grant(name, LicenceRequest(tenant=_TENANT, purposes=("research",)))
 
 
-def _measure(client: Client, course: Course, folder: Path, say: Say) -> dict[str, Any]:
+def _measure(client: Client, course: Course, folder: Path, peer: Peer | None, say: Say) -> dict[str, Any]:
     statements = queries(course.scale)
     # Both engines once beforehand: what a cold machine pays for is not theirs.
     for engine in ("duckdb", "daft"):
         _run(client, course, "q6", statements["q6"], engine, folder)
+    if peer is not None:
+        peer.run(statements["q6"])
     found: dict[str, Any] = {}
     for name in course.names or tuple(statements):
-        found[name] = _compare(client, course, name, statements[name], folder)
+        found[name] = _compare(client, course, name, statements[name], folder) | (peer.run(statements[name]) if peer else {})
         say(f"{name}: {found[name]}")
-    best = sum(min(one["duckdb_s"], one["daft_s"] or math.inf) for one in found.values())
-    ratio = sum(one["auto_s"] for one in found.values()) / best
     return {
-        "scale": course.scale, "workers": course.workers, "memory": format_memory(course.memory_bytes), "queries": found,
-        "auto_vs_best": round(ratio, 3),
-    }  # fmt: skip
+        "scale": course.scale,
+        "workers": course.workers,
+        "memory": format_memory(course.memory_bytes),
+        "queries": found,
+        **ratios(found),
+    }
+
+
+def ratios(found: dict[str, Any]) -> dict[str, float]:
+    """`auto_vs_best`: how many times as long as the better engine of each query; `daft_vs_by_hand`: how many times as many rows in a
+    second as the script, over the queries that both ran, if there is one."""
+    best = sum(min(one["duckdb_s"], one["daft_s"] or math.inf) for one in found.values())
+    both = [(one["by_hand_s"], one["daft_s"]) for one in found.values() if one.get("by_hand_s") and one["daft_s"]]
+    compared = {"daft_vs_by_hand": round(sum(hand for hand, _ in both) / sum(daft for _, daft in both), 3)} if both else {}
+    return {"auto_vs_best": round(sum(one["auto_s"] for one in found.values()) / best, 3)} | compared
 
 
 def _compare(client: Client, course: Course, name: str, sql: str, folder: Path) -> dict[str, Any]:

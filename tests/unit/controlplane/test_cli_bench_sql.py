@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from controlplane.cli.main import app
 from controlplane.tpch import bench, queries
+from controlplane.tpch.by_hand import plain_copies
 
 DOCUMENT = {
     "scale": 1.0, "workers": 2, "memory": "4GiB", "auto_vs_best": 1.02,
@@ -71,3 +72,40 @@ def test_there_are_22_queries_and_one_depends_on_the_scale() -> None:
     assert "0.0001000000" in queries(1)["q11"]
     assert "0.0100000000" in queries(0.01)["q11"]
     assert {name for name, text in queries(1).items() if text != queries(0.01)[name]} == {"q11"}
+
+
+def test_the_table_shows_the_script_beside_them(asked: list[bench.Course], monkeypatch: pytest.MonkeyPatch) -> None:
+    queries_ = {
+        "q3": {"duckdb_s": 0.5, "daft_s": 4.0, "auto_s": 0.5, "auto_engine": "duckdb", "equal": True, "by_hand_s": 5.25},
+        "q9": {
+            "duckdb_s": 0.5, "daft_s": 4.0, "auto_s": 0.5, "auto_engine": "duckdb", "equal": True,
+            "by_hand_s": None, "by_hand_cannot": "bounds of a decimal",
+        },
+    }  # fmt: skip
+    monkeypatch.setitem(DOCUMENT, "queries", queries_)
+    monkeypatch.setitem(DOCUMENT, "daft_vs_by_hand", 1.31)
+    told = cpn("--by-hand").stdout
+    assert asked[0].by_hand
+    for words in ("5.25", "bounds of a decimal", "1.31 times as many rows"):
+        assert words in told
+
+
+def test_ratios_count_what_both_ran() -> None:
+    found: dict[str, Any] = {
+        "q1": {"duckdb_s": 2.0, "daft_s": None, "auto_s": 2.2, "by_hand_s": 9.0},
+        "q3": {"duckdb_s": 3.0, "daft_s": 4.0, "auto_s": 3.3, "by_hand_s": 6.0},
+        "q9": {"duckdb_s": 5.0, "daft_s": 4.0, "auto_s": 4.4, "by_hand_s": None},
+    }
+    assert bench.ratios(found) == {"auto_vs_best": 1.1, "daft_vs_by_hand": 1.5}
+    for one in found.values():
+        del one["by_hand_s"]
+    assert bench.ratios(found) == {"auto_vs_best": 1.1}
+
+
+def test_the_script_gets_plain_strings_in_row_groups(tmp_path: Path) -> None:
+    made = pa.table({"n": pa.array([1, 2, 3], pa.int64()), "word": pa.array(["a", "b", None], pa.string_view())})
+    pq.write_table(made, tmp_path / "made.parquet", row_group_size=2)
+    (copy,) = plain_copies({"t": tmp_path / "made.parquet"}, tmp_path / "plain").values()
+    read = pq.ParquetFile(copy)
+    assert (read.schema_arrow.types, read.num_row_groups) == ([pa.int64(), pa.string()], 2)
+    assert read.read().to_pylist() == made.to_pylist()
