@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +66,41 @@ def test_an_input_of_many_parts_is_read_whole(member: Connection, tmp_path: Path
     assert same_rows(rows(end), expected)
 
 
+def daft_workers(head: SmallRay) -> list[int]:
+    return [pid for pid, words in head.processes().items() if "DaftWorker" in words]
+
+
 def test_a_cancelled_statement_takes_its_workers_with_it(member: Connection, tables: dict[str, Path], ray_head: SmallRay) -> None:
-    endless = "SELECT sum(a.l_quantity * b.l_quantity) AS n FROM lineitem a, lineitem b WHERE a.l_comment < b.l_comment"
-    run = on_daft(member.node(), endless, {"lineitem": tables["lineitem"]})
-
-    def workers() -> list[int]:
-        return [pid for pid, words in ray_head.processes().items() if "DaftWorker" in words]
-
+    run = on_daft(member.node(), queries(SCALE)["q6"], {"lineitem": tables["lineitem"]})
     member.start(run)
     member.started(run.run_id)
-    until(lambda: len(workers()) == 2, "each worker of the run is a process of its own", 60.0)
+    until(lambda: len(daft_workers(ray_head)) == 1, "the workers of one node are one process", 60.0)
+    # Held where it is, so that it cannot be done before.
+    os.kill(daft_workers(ray_head)[0], signal.SIGSTOP)
     member.stop(run.run_id, "cancelled", grace_s=0.5)
     end = member.end_of(run.run_id)
     assert (end.outcome, end.category) == ("cancelled", "cancelled")
-    until(lambda: not workers(), "what held the run's cores is gone")
+    until(lambda: not daft_workers(ray_head), "what held the run's cores is gone")
+
+
+def test_a_statement_that_takes_more_memory_than_granted_is_ended(member: Connection, tables: dict[str, Path]) -> None:
+    # The square of 60,000 rows.
+    sql = "SELECT sum(a.l_quantity * b.l_quantity) AS n FROM lineitem a, lineitem b WHERE a.l_comment < b.l_comment"
+    end = member.run(on_daft(member.node(), sql, {"lineitem": tables["lineitem"]}))
+    assert (end.outcome, end.category, end.files) == ("failed", "statement", ())
+    assert "more than the 512MiB" in end.message
+    assert "ask for more memory or workers" in end.message
+
+
+def test_a_run_whose_worker_dies_may_be_tried_again(member: Connection, tables: dict[str, Path], ray_head: SmallRay) -> None:
+    run = on_daft(member.node(), queries(SCALE)["q6"], {"lineitem": tables["lineitem"]})
+    member.start(run)
+    until(lambda: daft_workers(ray_head), "there is a worker", 60.0)
+    (worker,) = daft_workers(ray_head)
+    os.kill(worker, signal.SIGKILL)
+    end = member.end_of(run.run_id)
+    assert (end.outcome, end.category, end.files) == ("failed", "infrastructure", ())
+    assert "a worker of the run is gone" in end.message
 
 
 def test_what_daft_does_not_run_goes_to_duckdb_where_the_choice_was_open(member: Connection, tables: dict[str, Path]) -> None:

@@ -1,11 +1,12 @@
 """Daft on the resources that a run was granted, and on nothing else.
 
 Daft's own runner for Ray starts a worker on every node of the cluster, with all of the node's cores, that holds nothing in Ray.
-Here one actor per worker of the run fills its bundle of the run's placement group, on the node that was chosen for it, takes as many
-threads as it has cores, and reads the inputs from its node's own copies. Daft's planner asks `daft.runners.flotilla` for its workers
-and gets these. All actors belong to the process that drives the run, so Ray ends them with it, and with the group.
+Here one actor on each node of the run sits in the run's placement group, with as many threads and as much memory as all of the run's
+workers there have together, and reads the inputs from its node's own copies: within a node threads share what processes would send.
+Daft's planner asks `daft.runners.flotilla` for its workers and gets these. All actors belong to the process that drives the run, so Ray
+ends them with it, and with the group.
 
-This leans on the insides of Daft's runner (0.7): `use_actors` refuses another one that lacks them.
+This leans on the insides of Daft's runner (0.7): `Crew.use` refuses another one that lacks them.
 """
 
 from __future__ import annotations
@@ -14,13 +15,20 @@ import asyncio
 import importlib
 import os
 import resource
-from collections.abc import AsyncIterator
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cluster.backends.ray.workspace import fetch_inputs
 from workloads.errors import StatementError
+from workloads.resources import format_memory
 
 _USAGE_LIMIT_S = 5.0
+_LOOK_AT_MEMORY_S = 0.1
+_MORE_MEMORY = "ask for more memory or workers, or for a join that makes fewer rows"
 _INSIDES = (
     "RaySwordfishActor",
     "RemoteFlotillaRunner",
@@ -31,13 +39,36 @@ _INSIDES = (
 )
 
 
-class DaftWorker:
-    """One worker of a run: the run's cores and memory on one node."""
+@dataclass(frozen=True)
+class Share:
+    """What a run has on one node: how many of its workers, and the bundle of the first one."""
 
-    def __init__(self, run: dict[str, Any]) -> None:
+    node: str
+    bundle: int
+    workers: int
+
+    def cores(self, run: Mapping[str, Any]) -> int:
+        """Threads that it takes; at least one."""
+        return max(int(run["cpu"] * self.workers), 1)
+
+    def memory_bytes(self, run: Mapping[str, Any]) -> int:
+        """What Daft may hold there."""
+        return int(run["memory_bytes"]) * self.workers
+
+
+def shares(nodes: Sequence[str]) -> list[Share]:
+    """The nodes of a run's workers, by rank, each node once."""
+    count = Counter(nodes)
+    return [Share(node, nodes.index(node), workers) for node, workers in count.items()]
+
+
+class DaftWorker:
+    """A run's share of one node."""
+
+    def __init__(self, run: dict[str, Any], share: Share) -> None:
         quiet_daft()
-        os.environ["DAFT_MEMORY_LIMIT"] = str(run["memory_bytes"])
-        self._run = run
+        os.environ["DAFT_MEMORY_LIMIT"] = str(share.memory_bytes(run))
+        self._run, self._share = run, share
         self._inner: Any = None
 
     async def here(self) -> None:
@@ -52,9 +83,17 @@ class DaftWorker:
         use_files({alias: one.path for alias, one in self._fetched.paths.items()})
         flotilla = _flotilla()
         made = flotilla.RaySwordfishActor.__ray_metadata__.modified_class
-        self._inner = made(num_cpus=max(int(self._run["cpu"]), 1), num_gpus=0)
+        self._inner = made(num_cpus=self._share.cores(self._run), num_gpus=0)
         address: str = self._inner.ip
         return address
+
+    async def beyond_memory(self) -> str:
+        """Returns once this process holds more than the run was granted here, which Daft itself does not keep to: what to say of it."""
+        limit = _anonymous_bytes() + self._share.memory_bytes(self._run)
+        await asyncio.to_thread(_wait_beyond, limit)
+        return (
+            f"it needs more than the {format_memory(self._share.memory_bytes(self._run))} that it has on {self._share.node}: {_MORE_MEMORY}"
+        )
 
     async def run_plan(self, *arguments: Any, **named: Any) -> AsyncIterator[Any]:
         """A part of the statement, for Daft's planner."""
@@ -74,16 +113,20 @@ class DaftWorker:
 class DaftPlanner:
     """Daft's planner, which gives out the parts; its workers are those of the run, and a worker that dies is not replaced."""
 
-    def __init__(self, workers: list[tuple[str, str, Any]], run: dict[str, Any]) -> None:
+    def __init__(self) -> None:
         quiet_daft()
-        flotilla = _flotilla()
+        self._flotilla = _flotilla()
+        self._inner: Any = None
+
+    async def meet(self, workers: list[tuple[Share, str, Any]], run: dict[str, Any]) -> None:
+        """The run's workers, with the addresses of their nodes. Once, before the first plan."""
+        flotilla = self._flotilla
         made = [
             flotilla.RaySwordfishWorker(
-                name, flotilla.RaySwordfishActorHandle(actor), max(int(run["cpu"]), 1), 0, run["memory_bytes"], address
+                share.node, flotilla.RaySwordfishActorHandle(actor), share.cores(run), 0, share.memory_bytes(run), address
             )
-            for name, address, actor in workers
+            for share, address, actor in workers
         ]
-
         given: list[str] = []
 
         def start(existing: list[str], *_rest: Any) -> list[Any]:
@@ -91,7 +134,7 @@ class DaftPlanner:
                 return []
             if given:
                 raise RuntimeError("all workers of the run are gone")
-            given.extend(name for name, _, _ in workers)
+            given.extend(share.node for share, _, _ in workers)
             return made
 
         flotilla.start_ray_workers = start
@@ -110,6 +153,19 @@ class DaftPlanner:
         return await self._inner.get_next_partition(plan)
 
 
+def _wait_beyond(limit_bytes: int) -> None:
+    while _anonymous_bytes() <= limit_bytes:
+        time.sleep(_LOOK_AT_MEMORY_S)
+
+
+def _anonymous_bytes() -> int:
+    """Memory of this process's own, without what it shares with Ray's object store."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 def _flotilla() -> Any:
     """The module of Daft's runner for Ray, whose insides have no types."""
     return importlib.import_module("daft.runners.flotilla")
@@ -120,68 +176,89 @@ def quiet_daft() -> None:
     os.environ |= {"DAFT_ANALYTICS_ENABLED": "0", "SCARF_NO_ANALYTICS": "true", "DAFT_PROGRESS_BAR": "0"}
 
 
-def use_actors(run: dict[str, Any], group_id: str, limit_s: float) -> list[Any]:
-    """Make Daft in this process run on actors that fill the bundles of the run's placement group, by rank; the actors.
+class Crew:
+    """A run's processes: one on each of its nodes, in its placement group, and the planner beside the first. They start at once."""
 
-    Raises TimeoutError, and Ray's RayTaskError with what `ready` raised.
-    """
-    import daft
-    import ray
-    from ray.util.placement_group import PlacementGroup
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+    def __init__(self, run: dict[str, Any], group_id: str) -> None:
+        import ray
+        from ray.util.placement_group import PlacementGroup
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    flotilla = _flotilla()
-    missing = [name for name in _INSIDES if not hasattr(flotilla, name)]
-    if missing:
-        raise RuntimeError(f"Daft {daft.__version__} is laid out otherwise than 0.7 (no {', '.join(missing)}): install daft>=0.7.26,<0.8")
-    runner: Any = daft.set_runner_ray()
-    group = PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group_id)))
-    places = [PlacementGroupSchedulingStrategy(group, rank) for rank in range(len(run["nodes"]))]
-    memory = run["memory_bytes"]
-    worker: Any = ray.remote(DaftWorker)
-    actors = [
-        worker.options(num_cpus=run["cpu"], memory=memory, max_concurrency=64, scheduling_strategy=place).remote(run) for place in places
-    ]
-    living = [actor.here.remote() for actor in actors]
-    _, late = ray.wait(living, num_returns=len(living), timeout=limit_s)
-    if late:
-        ranks = ", ".join(str(rank) for rank, reference in enumerate(living) if reference in late)
-        raise TimeoutError(f"no process for worker {ranks} within {limit_s:g} s; is something else using the node?")
-    # To fetch the inputs may take as long as it takes: the run's own limit ends it.
-    asked = [actor.ready.remote() for actor in actors]
-    workers = [(f"{node}/{rank}", ray.get(asked[rank]), actors[rank]) for rank, node in enumerate(run["nodes"])]
-    planner = ray.remote(DaftPlanner).options(num_cpus=0, max_concurrency=64, scheduling_strategy=places[0]).remote(workers, run)
-    on_cluster = object.__new__(flotilla.FlotillaRunner)
-    on_cluster.runner = planner
-    on_cluster._init_extension_paths = frozenset()
-    runner.flotilla_plan_runner = on_cluster
-    return actors
+        self._run, self._shares = run, shares(run["nodes"])
+        group = PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group_id)))
+        places = [PlacementGroupSchedulingStrategy(group, share.bundle) for share in self._shares]
+        # Of Ray each asks for the first of its bundles; the others on its node are held for the run as well.
+        worker: Any = ray.remote(DaftWorker)
+        options = {"num_cpus": run["cpu"], "memory": run["memory_bytes"], "max_concurrency": 64}
+        self._workers: list[Any] = [
+            worker.options(**options, scheduling_strategy=place).remote(run, share)
+            for share, place in zip(self._shares, places, strict=True)
+        ]
+        planner: Any = ray.remote(DaftPlanner)
+        self._planner = planner.options(num_cpus=0, max_concurrency=64, scheduling_strategy=places[0]).remote()
+        self._living = [actor.here.remote() for actor in self._workers]
 
+    def use(self, limit_s: float) -> None:
+        """Make Daft in this process run on them.
 
-def are_alive(actors: list[Any]) -> bool:
-    """Whether all workers still answer."""
-    import ray
+        Raises TimeoutError for those that do not live within `limit_s`, and Ray's RayTaskError with what `ready` raised.
+        """
+        import daft
+        import ray
 
-    told, late = ray.wait([actor.here.remote() for actor in actors], num_returns=len(actors), timeout=_USAGE_LIMIT_S)
-    try:
-        ray.get(told)
-    except ray.exceptions.RayError:
-        return False
-    return not late
+        flotilla = _flotilla()
+        missing = [name for name in _INSIDES if not hasattr(flotilla, name)]
+        if missing:
+            raise RuntimeError(
+                f"Daft {daft.__version__} is laid out otherwise than 0.7 (no {', '.join(missing)}): install daft>=0.7.26,<0.8"
+            )
+        runner: Any = daft.set_runner_ray()
+        _, late = ray.wait(self._living, num_returns=len(self._living), timeout=limit_s)
+        if late:
+            nodes = ", ".join(share.node for share, answer in zip(self._shares, self._living, strict=True) if answer in late)
+            raise TimeoutError(f"no process on {nodes} within {limit_s:g} s; is something else using the node?")
+        # To fetch the inputs may take as long as it takes: the run's own limit ends it.
+        addresses = ray.get([actor.ready.remote() for actor in self._workers])
+        ray.get(self._planner.meet.remote(list(zip(self._shares, addresses, self._workers, strict=True)), self._run))
+        on_cluster = object.__new__(flotilla.FlotillaRunner)
+        on_cluster.runner = self._planner
+        on_cluster._init_extension_paths = frozenset()
+        runner.flotilla_plan_runner = on_cluster
 
+    def wait_beyond_memory(self) -> str:
+        """Blocks until one of them holds more memory than it may; what to say of it. Empty when one died before."""
+        import ray
 
-def used_by(actors: list[Any]) -> dict[str, float]:
-    """What the workers used in all, as far as they still say so. Raises StatementError for one that could not read an input."""
-    import ray
-
-    told, _ = ray.wait([actor.usage.remote() for actor in actors], num_returns=len(actors), timeout=_USAGE_LIMIT_S)
-    found: dict[str, float] = {"cpu_s": 0.0, "peak_memory_bytes": 0}
-    for reference in told:
+        watched = [actor.beyond_memory.remote() for actor in self._workers]
+        first, _ = ray.wait(watched, num_returns=1)
         try:
-            for name, amount in ray.get(reference).items():
-                found[name] += amount
-        except ray.exceptions.RayTaskError as error:
-            raise StatementError(str(error.cause)) from error
+            return str(ray.get(first[0]))
         except ray.exceptions.RayError:
-            continue
-    return found
+            return ""
+
+    def is_alive(self) -> bool:
+        """Whether all workers still answer."""
+        import ray
+
+        told, late = ray.wait([actor.here.remote() for actor in self._workers], num_returns=len(self._workers), timeout=_USAGE_LIMIT_S)
+        try:
+            ray.get(told)
+        except ray.exceptions.RayError:
+            return False
+        return not late
+
+    def used(self) -> dict[str, float]:
+        """What the workers used in all, as far as they still say so. Raises StatementError for one that could not read an input."""
+        import ray
+
+        told, _ = ray.wait([actor.usage.remote() for actor in self._workers], num_returns=len(self._workers), timeout=_USAGE_LIMIT_S)
+        found: dict[str, float] = {"cpu_s": 0.0, "peak_memory_bytes": 0}
+        for reference in told:
+            try:
+                for name, amount in ray.get(reference).items():
+                    found[name] += amount
+            except ray.exceptions.RayTaskError as error:
+                raise StatementError(str(error.cause)) from error
+            except ray.exceptions.RayError:
+                continue
+        return found

@@ -10,10 +10,11 @@ import json
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
-from cluster.backends.ray.daft_actors import are_alive, use_actors, used_by
+from cluster.backends.ray.daft_actors import Crew
 from cluster.backends.ray.daft_process import ADDRESS_VARIABLE, GROUP_VARIABLE, write_outcome
 from cluster.backends.ray.session import NAMESPACE
 from cluster.backends.ray.workspace import STATEMENT_NAME, describe, failure_category
@@ -23,6 +24,8 @@ from workloads.runners.sql import InputTable, SqlOutcome, run_statement
 
 START_LIMIT_S = 60.0
 _PARTS_PER_CORE = 4
+# Whoever holds it says how the run ended.
+_over = threading.Lock()
 
 
 def main() -> int:
@@ -35,6 +38,7 @@ def main() -> int:
     usage: dict[str, float] = {}
     try:
         outcome = _run(run, tables, output, usage)
+        _over.acquire()
     except TimeoutError as error:
         write_outcome(root, {"outcome": "failed", "category": "start_failed", "message": str(error)})
         return 1
@@ -61,25 +65,38 @@ def _run(run: dict[str, Any], tables: dict[str, InputTable], output: Path, usage
 def _on_daft(run: dict[str, Any], tables: dict[str, InputTable], output: Path, usage: dict[str, float]) -> SqlOutcome:
     import ray
 
-    plan = plan_statement(run["sql"], tables)
     ray.init(
         address=os.environ[ADDRESS_VARIABLE], namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False
     )
+    crew = Crew(run, os.environ[GROUP_VARIABLE])
+    # While their processes start.
+    plan = plan_statement(run["sql"], tables)
     try:
-        actors = use_actors(run, os.environ[GROUP_VARIABLE], START_LIMIT_S)
+        crew.use(START_LIMIT_S)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         raise cause if isinstance(cause, DataError) else RuntimeError(str(cause)) from error
+    except ray.exceptions.RayActorError as error:
+        raise RuntimeError(f"a worker of the run is gone: {plain_words(error)}") from error
+    threading.Thread(target=_end_beyond_memory, args=(crew, output.parent), daemon=True).start()
     parts = _PARTS_PER_CORE * max(int(run["cpu"]), 1) * len(run["nodes"])
     try:
         outcome = run_plan(plan, {alias: table.path for alias, table in tables.items()}, directory=output, parts=parts)
-        usage |= used_by(actors)
+        usage |= crew.used()
     except StatementError as error:
-        if are_alive(actors):
+        if crew.is_alive():
             raise
         # Not the statement's fault, whatever Daft says of it: the run may be tried again.
         raise RuntimeError(f"a worker of the run is gone: {error}") from error
     return outcome
+
+
+def _end_beyond_memory(crew: Crew, root: Path) -> None:
+    """End the run, and with it its workers, before one of them takes the node's memory from others."""
+    words = crew.wait_beyond_memory()
+    if words and _over.acquire(blocking=False):
+        write_outcome(root, {"outcome": "failed", "category": "statement", "message": words})
+        os._exit(1)
 
 
 def _on_duckdb(run: dict[str, Any], tables: dict[str, InputTable], output: Path) -> SqlOutcome:
@@ -91,4 +108,7 @@ def _on_duckdb(run: dict[str, Any], tables: dict[str, InputTable], output: Path)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    # All is written down. Ray's own leave would take the better part of a second; what the run holds ends with its supervisor's group.
+    os._exit(code)
