@@ -5,19 +5,19 @@ carries what happened here: observations, a changed inventory, a cluster that ca
 harmless when repeated, and nothing that must be known is dropped while the control plane is away.
 
 An agent whose lease ran out stops its runs, because by then the control plane may have started them
-elsewhere. An agent that restarts adopts what its predecessor left: at once, so that the lease watches over it, and
-again when the control plane has taken it for the one that speaks, because until then another one may have started
-runs. Whenever the control plane wants it, all runs are named (a census), so that both sides agree on what is
-running; until that has arrived no further instruction is acknowledged, so that no run can be done and yet missing
-from the count.
+elsewhere; where the cluster's operator said so they go on, and what comes of them too late is refused. An agent that
+restarts adopts what its predecessor left: at once, so that the lease watches over it, and again when the control plane
+has taken it for the one that speaks, because until then another one may have started runs. Whenever the control plane
+wants it, all runs are named (a census), so that both sides agree on what is running; until that has arrived no further
+instruction is acknowledged, so that no run can be done and yet missing from the count. Adopted runs whose work has not
+begun wait for the answer: what was given up meanwhile must not begin.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
 
 from cluster.contact import Contact
 from cluster.errors import (
@@ -32,8 +32,9 @@ from cluster.errors import (
 )
 from cluster.inventory_news import InventoryNews
 from cluster.link import ControlLink
+from cluster.model import LeasePolicy
 from cluster.orders import Orders
-from cluster.protocol import AdoptedRun, ClusterBackend, SyncReply, SyncRequest
+from cluster.protocol import MOST_INSTRUCTIONS, AdoptedRun, ClusterBackend, RunRequest, SyncReply, SyncRequest
 from cluster.shipping import Shipping, TrackedRun, reduced, without_implied
 from cluster.timing import Backoff, Clock, wait_at_most
 
@@ -45,16 +46,21 @@ SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 
 
 class Agent:
-    """Drives one backend for one control plane. `long_poll_s` must stay below the control plane's suspect_after_s."""
+    """Drives one backend for one control plane. `long_poll_s` must stay below the control plane's suspect_after_s.
+
+    `on_lease_lost` holds until the control plane says what its operator wants, and `on_policy` is told whenever that changes.
+    """
 
     def __init__(
         self, backend: ClusterBackend, link: ControlLink, *, clock: Clock, agent_id: str, inventory_interval_s: float = 5.0,
-        long_poll_s: float = 5.0, first_lease_s: float = 45.0, on_lease_lost: Literal["stop", "continue"] = "stop",
+        long_poll_s: float = 5.0, first_lease_s: float = 45.0, on_lease_lost: LeasePolicy = "stop",
+        on_policy: Callable[[LeasePolicy], None] = lambda _policy: None,
     ) -> None:  # fmt: skip
         self._backend, self._link, self._clock, self._agent_id = backend, link, clock, agent_id
         self._inventory_interval_s, self._long_poll_s = inventory_interval_s, long_poll_s
-        self._first_lease_s, self._on_lease_lost = first_lease_s, on_lease_lost
+        self._first_lease_s, self._on_lease_lost, self._on_policy = first_lease_s, on_lease_lost, on_policy
         self._runs: dict[str, TrackedRun] = {}
+        self._waiting: dict[str, RunRequest] = {}
         self._inventory = InventoryNews()
         self._detail = ""
         self._reachable = self._reachable_told = True
@@ -122,6 +128,8 @@ class Agent:
     def _track(self, adopted: Sequence[AdoptedRun]) -> None:
         for run in adopted:
             self._runs.setdefault(run.run_id, TrackedRun(run.epoch))
+            if run.waiting is not None:
+                self._waiting[run.run_id] = run.waiting
 
     async def _complain(self, detail: str) -> None:
         """Tell why there is no inventory yet. The answer does not count: this agent has not been introduced."""
@@ -263,13 +271,22 @@ class Agent:
         if reply.superseded:
             raise AgentSupersededError("another agent process speaks for this cluster now")
         self._contact.succeeded(began, reply.lease_s)
+        if reply.on_lease_lost != self._on_lease_lost:
+            self._on_lease_lost = reply.on_lease_lost
+            self._on_policy(reply.on_lease_lost)
         if reply.unwanted != self._unwanted:
             self._unwanted = reply.unwanted
             await self._backend.refuse_copies(reply.unwanted)
         if reply.census_wanted:
             self._census_due = True
             self._news.set()
-        return self._orders.take(reply.instructions, call=number, calls_made=self._contact.calls)
+        fresh = self._orders.take(reply.instructions, call=number, calls_made=self._contact.calls)
+        if (request.known_runs is not None or self._introduced.is_set()) and len(reply.instructions) < MOST_INSTRUCTIONS:
+            # The control plane has said all that it wants of the runs that were named.
+            waiting, self._waiting = self._waiting, {}
+            for run_id in sorted(waiting.keys() - {item.run_id for item in reply.instructions}):
+                self._orders.begin(waiting[run_id])
+        return fresh
 
     # --- the cluster ---
 

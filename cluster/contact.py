@@ -10,6 +10,7 @@ import asyncio
 import logging
 
 from cluster.errors import ClusterError
+from cluster.timing import wait_at_most
 
 log = logging.getLogger("cpn.agent")
 
@@ -19,7 +20,9 @@ class Contact:
 
     def __init__(self, first_lease_s: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._lease_until = self._loop.time() + first_lease_s
+        self._answered = self._loop.time()
+        self._lease_until = self._answered + first_lease_s
+        self._shorter = asyncio.Event()
         self._renewed = asyncio.Event()
         self._away = False
         self.calls = 0
@@ -39,7 +42,12 @@ class Contact:
         if self._away:
             log.info("the control plane answers again")
             self._away = False
-        self._lease_until = max(self._lease_until, began + lease_s)
+        if began >= self._answered:
+            # The newest word counts, also where it allows less than an older one or than what an agent begins with.
+            self._answered, before = began, self._lease_until
+            self._lease_until = began + lease_s
+            if self._lease_until < before:
+                self._shorter.set()
         if self.lease_lost and self._lease_until > self.monotonic():
             self.lease_lost = False
             self._renewed.set()
@@ -52,7 +60,8 @@ class Contact:
     async def lease_end(self) -> None:
         """Return when the lease has run out."""
         while (left_s := self._lease_until - self.monotonic()) > 0:
-            await asyncio.sleep(left_s)
+            self._shorter.clear()
+            await wait_at_most(self._shorter, left_s)
         self.lease_lost = True
         self._renewed.clear()
 

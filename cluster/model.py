@@ -15,6 +15,7 @@ from workloads.spec import Jurisdiction, Labels, Name
 
 BackendName = Literal["ray", "memory"]
 Mode = Literal["push", "pull"]
+LeasePolicy = Literal["stop", "continue"]
 NO_RAY = "only a cluster of backend ray runs jobs of kind ray; leave it out"
 
 
@@ -41,6 +42,9 @@ class ClusterSpec(_Frozen):
     prices: Prices
     inbound_bandwidth_mib_s: float = Field(default=100.0, gt=0, le=1e6, description="assumed speed of transfers from other members")
     endpoint: Endpoint = Endpoint()
+    on_lease_lost: LeasePolicy = Field(
+        default="stop", description="what its runs do when its agent has not been answered for the time of the lease"
+    )
     carbon: Carbon | None = Field(default=None, description="what its electricity emits; left out, runs there have no estimate")
     ray_jobs: RayJobs | None = Field(
         default=None, description="left out, it runs no jobs of kind ray, whose programs share its Ray with all others"

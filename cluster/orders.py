@@ -90,6 +90,13 @@ class Orders:
             self._enqueue(_Order(stop, received_at_call=0))
         return running
 
+    def begin(self, run: RunRequest) -> None:
+        """Have an adopted run begin whose order was acknowledged by an earlier agent, unless an order for it is under way."""
+        tracked = self._runs.get(run.run_id)
+        if tracked is not None and not tracked.over and run.run_id not in self._lines:
+            start = Instruction(sequence=LOCAL, action="start", run_id=run.run_id, run=run)
+            self._enqueue(_Order(start, received_at_call=0))
+
     def run_over(self, run_id: str) -> None:
         """A run ended; release it if that was ordered already."""
         if self._runs[run_id].forget_when_over:

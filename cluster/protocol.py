@@ -15,7 +15,7 @@ from typing import Annotated, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cluster.model import Inventory
+from cluster.model import Inventory, LeasePolicy
 from cluster.replicas import MOST_TOLD, CacheCounts, CacheLimits, CacheState, Transfer
 from workloads.catalogue.product import Format
 from workloads.ray_jobs import RayJobs, RuntimeEnv
@@ -26,6 +26,7 @@ Category = Literal[
 ]  # fmt: skip
 
 
+MOST_INSTRUCTIONS = 500  # A reply has the oldest; one with fewer has all.
 # What of a result travels with the report of its end instead of in a request of its own.
 SMALL_BYTES = 48 * 1024
 SMALL_BASE64 = SMALL_BYTES // 3 * 4
@@ -92,6 +93,9 @@ class AdoptedRun(_Frozen):
 
     run_id: str
     epoch: int = Field(description="of the request that started it")
+    waiting: RunRequest | None = Field(
+        default=None, description="its request, when its work is not known to have begun; it does not begin before `start` is called again"
+    )
 
 
 class ResultFile(_Frozen):
@@ -237,7 +241,10 @@ class ClusterBackend(Protocol):
         """
 
     async def adopt(self) -> tuple[AdoptedRun, ...]:
-        """Find the runs of an earlier agent still known to the cluster, by run id; their events join the stream."""
+        """Find the runs of an earlier agent still known to the cluster, by run id; their events join the stream.
+
+        What is not known to have begun waits for `start`: it may have been given up and begun elsewhere since it was ordered.
+        """
 
     def events(self) -> AsyncIterator[RunEvent]:
         """All events of all runs, in order for each run. Ends when the backend is closed."""
@@ -293,10 +300,11 @@ class SyncRequest(_Frozen):
 
 
 class SyncReply(_Frozen):
-    """Instructions not acknowledged yet. An agent without a reply for lease_s stops its runs."""
+    """Instructions not acknowledged yet. An agent without a reply for lease_s stops its runs, unless its operator wants them to go on."""
 
     instructions: tuple[Instruction, ...] = ()
     lease_s: float
+    on_lease_lost: LeasePolicy = "stop"
     superseded: bool = Field(default=False, description="another agent process speaks for this cluster; this one must end")
     unwanted: tuple[str, ...] = Field(
         default=(), max_length=MOST_TOLD, description="versions (checksums) in its cache that may not lie there any more"

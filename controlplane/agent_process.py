@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -21,6 +23,7 @@ import uvloop
 from cluster.agent import Agent, AgentSupersededError
 from cluster.errors import AuthenticationError, ClusterError, PermanentError
 from cluster.link import HttpLink
+from cluster.model import LeasePolicy
 from cluster.protocol import ClusterBackend
 from cluster.replicas import read_limits
 from controlplane.collector import calm_collector
@@ -28,6 +31,7 @@ from scheduler.clock import SystemClock
 
 log = logging.getLogger("cpn.agent")
 REFUSED, FAILED = 4, 1
+LEASE_POLICY = "lease-policy"
 
 
 def make_backend(cluster: str, backend: str, address: str, token_file: str, data_dir: Path) -> ClusterBackend:
@@ -55,7 +59,7 @@ def main(
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             driven, link = make_backend(cluster, backend, address, token_file, data_dir), HttpLink(server, token, cluster)
-            runner.run(_run(driven, link, end_with_parent))
+            runner.run(_run(driven, link, data_dir / LEASE_POLICY, end_with_parent))
     except AuthenticationError as error:
         log.error("%s", error)
         return REFUSED
@@ -68,13 +72,31 @@ def main(
     return 0
 
 
-async def _run(backend: ClusterBackend, link: HttpLink, end_with_parent: bool) -> None:
+def read_policy(path: Path) -> LeasePolicy:
+    """What was to become of runs without a lease when an agent was last told; an agent that begins while the server is away needs it."""
+    with contextlib.suppress(OSError):
+        return "continue" if path.read_text(encoding="utf-8").strip() == "continue" else "stop"
+    return "stop"
+
+
+def keep_policy(path: Path, policy: LeasePolicy) -> None:
+    """Keep it for the next agent on this disk; one that is full costs only that."""
+    try:
+        path.write_text(f"{policy}\n", encoding="utf-8")
+    except OSError as error:
+        log.warning("%s cannot be written: %s", path, error.strerror)
+
+
+async def _run(backend: ClusterBackend, link: HttpLink, policy: Path, end_with_parent: bool) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if end_with_parent:
         threading.Thread(target=_await_parent, args=(loop, stop), daemon=True).start()
-    agent = Agent(backend, link, clock=SystemClock(), agent_id=f"agent-{secrets.token_hex(8)}")
+    agent = Agent(
+        backend, link, clock=SystemClock(), agent_id=f"agent-{secrets.token_hex(8)}", on_lease_lost=read_policy(policy),
+        on_policy=partial(keep_policy, policy),
+    )  # fmt: skip
     try:
         await agent.run(stop)
     finally:

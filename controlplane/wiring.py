@@ -177,10 +177,11 @@ class ControlPlane:
         return IDLE_CYCLE_S if report.due is None else min(max(report.due - self.clock.now(), 0.0), IDLE_CYCLE_S)
 
     def _sweep_loop(self) -> None:
+        began = self.clock.now()
         while not self.stopping.wait(self.settings.sweep_interval_s):
             try:
                 now = self.clock.now()
-                done = self.store.write(lambda tx, now=now: sweep(tx, self.bells, now, self.health))  # type: ignore[misc]
+                done = self.store.write(lambda tx, now=now: sweep(tx, self.bells, now, self.health, began))  # type: ignore[misc]
                 self.saw(done)
                 self.tidy(done)
             except Exception:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from cluster.health import Health, HealthPolicy, judge
+from cluster.model import LeasePolicy
 from cluster.protocol import Observation, RunEvent, RunFinished, RunProgress, RunResized, RunStarted, RunStarting, SyncRequest, Usage
 from cluster.replicas import CacheState
 from scheduler.bells import CYCLE, Bells, agent_bell, job_bell
@@ -47,6 +48,7 @@ class Reconciled:
     """What one report changed, for metrics."""
 
     superseded: bool = False
+    on_lease_lost: LeasePolicy = "stop"
     census_wanted: bool = False
     ended: list[tuple[str, str, str]] = field(default_factory=list)  # run id, state, cause
     # Cluster, seconds since placed (None where inputs had to be brought in, which takes its own time), seconds since submitted.
@@ -93,6 +95,7 @@ def absorb(tx: Transaction, bells: Bells, name: str, report: SyncRequest, now: f
     """Take in one sync of one agent. Raises NotFoundError for an unknown cluster."""
     conn, done = tx.conn, Reconciled()
     cluster = fleet.get_cluster(conn, name)
+    done.on_lease_lost = cluster.spec.on_lease_lost
     if cluster.agent_id != report.agent_id:
         if not report.takes_over:
             if not report.reachable and cluster.health is not Health.HEALTHY:
@@ -283,11 +286,16 @@ def _lose(books: _Books, runs: Sequence[RunRecord], cause: Cause, message: str) 
         _ring_after_end(books, run)
 
 
-def sweep(tx: Transaction, bells: Bells, now: float, policy: HealthPolicy) -> Reconciled:
-    """Judge every member by the time it was last heard; runs of one that is lost are given up."""
+def sweep(tx: Transaction, bells: Bells, now: float, policy: HealthPolicy, began: float) -> Reconciled:
+    """Judge every member by the time it was last heard; runs of one that is lost are given up.
+
+    `began` is when this server did. Where runs go on without a lease, members have the whole time from then on to be heard.
+    """
     books = _Books(tx, bells, now, Reconciled())
     for cluster in fleet.list_clusters(tx.conn):
         health = standing(cluster, now, policy)
+        if health is Health.LOST and cluster.spec.on_lease_lost == "continue" and now - began < policy.lost_after_s:
+            health = Health.SUSPECT
         if health is not cluster.health:
             detail = cluster.detail or f"not heard for {now - (cluster.heard_at or cluster.created_at):.0f} s"
             fleet.update_cluster(tx.conn, cluster.name, health=health.value, detail=detail)

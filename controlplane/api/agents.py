@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from cluster.model import LeasePolicy
 from cluster.protocol import SyncReply, SyncRequest
 from controlplane.api import direct
 from controlplane.api.arrivals import brings_results, with_results
@@ -58,7 +59,7 @@ async def sync(cluster: str, report: SyncRequest, principal: AgentOf, plane: Pla
             if (found := await run_in_threadpool(_pending, plane, cluster, report.agent_id)) is None:
                 return _reply(plane, superseded=True)
             instructions = found
-    return _reply(plane, instructions, census_wanted=done.census_wanted, unwanted=unwanted)
+    return _reply(plane, instructions, census_wanted=done.census_wanted, unwanted=unwanted, on_lease_lost=done.on_lease_lost)
 
 
 async def _unwanted(plane: ControlPlane, cluster: str) -> tuple[str, ...]:
@@ -69,10 +70,12 @@ async def _unwanted(plane: ControlPlane, cluster: str) -> tuple[str, ...]:
 
 def _reply(
     plane: ControlPlane, instructions: Sequence[str] = (), *, superseded: bool = False, census_wanted: bool = False,
-    unwanted: tuple[str, ...] = (),
+    unwanted: tuple[str, ...] = (), on_lease_lost: LeasePolicy = "stop",
 ) -> Response:  # fmt: skip
     """A SyncReply. Instructions are passed on as they were stored."""
-    reply = SyncReply(lease_s=plane.settings.lease_s, superseded=superseded, census_wanted=census_wanted, unwanted=unwanted)
+    reply = SyncReply(
+        lease_s=plane.settings.lease_s, on_lease_lost=on_lease_lost, superseded=superseded, census_wanted=census_wanted, unwanted=unwanted
+    )  # fmt: skip
     head = reply.model_dump_json(exclude={"instructions"})
     return Response(f'{{"instructions":[{",".join(instructions)}],{head[1:]}', media_type="application/json")
 

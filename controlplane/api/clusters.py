@@ -111,7 +111,7 @@ async def list_cluster_runs(name: str, _principal: Operator, plane: Plane) -> Cl
 
 @router.patch("/clusters/{name}")
 async def change_cluster(name: str, patch: ClusterPatch, principal: Operator, plane: Plane) -> ClusterView:
-    """Change labels, prices, bandwidth, carbon or what jobs of kind ray may bring; running jobs keep their quotes.
+    """Change labels, prices, bandwidth, the lease's end, carbon or what jobs of kind ray may bring; running jobs keep their quotes.
 
     Each field replaces all of what was there: prices without tariffs take these away. A null takes carbon or ray_jobs away, and changes
     nothing else.

@@ -12,7 +12,7 @@ from typing import Generic, Literal, TypeVar
 from pydantic import AwareDatetime, Field
 
 from cluster.carbon import Carbon
-from cluster.model import BackendName, Mode
+from cluster.model import BackendName, LeasePolicy, Mode
 from cluster.protocol import Preview, ResultFile
 from controlplane.api.bases import Answer, Asked
 from controlplane.api.price_schemas import FlexiblePlan, TariffView
@@ -137,6 +137,7 @@ class ClusterView(Answer):
     accelerators: list[AcceleratorUse]
     flops: list[Flops]
     unrated: list[Unrated]
+    on_lease_lost: LeasePolicy = Field(default="stop", description="what its runs do when its agent cannot reach this server for too long")
     carbon: Carbon | None = Field(default=None, description="what its electricity emits, as declared")
     ray_jobs: RayJobs | None = Field(default=None, description="what jobs of kind ray may bring; null: it runs none")
     windows: list[WindowView] = Field(default=[], description="maintenance and reservations that are not over")
@@ -148,6 +149,7 @@ class ClusterPatch(Asked):
     labels: Labels | None = None
     prices: Prices | None = None
     inbound_bandwidth_mib_s: float | None = Field(default=None, gt=0, le=1e6)
+    on_lease_lost: LeasePolicy | None = Field(default=None, description="its agent learns it with its next call")
     carbon: Carbon | None = Field(default=None, description="null takes away what was declared; runs there then have no estimate")
     ray_jobs: RayJobs | None = Field(default=None, description="null switches jobs of kind ray off; those that run go on")
 

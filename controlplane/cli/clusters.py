@@ -36,6 +36,11 @@ Wheelhouse = Annotated[
     str | None, typer.Option(metavar="DIR", help="Where jobs of kind ray get packages from: wheels in a directory of every node.")
 ]
 
+LeaseEnd = Annotated[
+    Literal["stop", "continue"] | None,
+    typer.Option(help="What its runs do when its agent cannot reach the server for the time of the lease. [default: stop]"),
+]
+
 
 @app.command("register")
 def register(
@@ -58,6 +63,7 @@ def register(
     dashboard: Annotated[str | None, typer.Option(metavar="URL", help="Push mode: the dashboard, if it is to be used.")] = None,
     token_file: Annotated[str | None, typer.Option(metavar="FILE", help="Push mode: the cluster's token, on the server's machine.")] = None,
     inbound_bandwidth: Annotated[float | None, typer.Option(metavar="MIB_S", help="Speed of transfers to it, in MiB/s.")] = None,
+    on_lease_lost: LeaseEnd = None,
     ray_jobs: RayJobsSwitch = None,
     wheelhouse: Wheelhouse = None,
     join_token: Annotated[
@@ -74,6 +80,7 @@ def register(
 
     document = read_document(file) if file else {}
     given = {"name": name, "backend": backend, "jurisdiction": jurisdiction, "mode": mode, "inbound_bandwidth_mib_s": inbound_bandwidth}
+    given["on_lease_lost"] = on_lease_lost
     document.update({key: value for key, value in given.items() if value is not None})
     prices = {"cpu_hour": cpu_price, "memory_gib_hour": memory_price, "transfer_gib": transfer_price}
     _merge(document, "prices", {**prices, "accelerator_hour": _pairs("--accelerator-price", accelerator_price)})
@@ -225,6 +232,7 @@ def _details(item: ClusterView) -> None:
         ("memory", f"{size(item.memory_used_bytes)} of {size(item.memory_bytes)} in use"),
         ("accelerators", _accelerators(item.accelerators)),
         *([("jobs of kind ray", _bring(item))] if item.backend == "ray" else []),
+        ("without a lease", "runs stop" if item.on_lease_lost == "stop" else "runs go on"),
         ("inbound", f"{number(item.inbound_bandwidth_mib_s)} MiB/s declared"), ("cache", _cache(item)),
     ])  # fmt: skip
     heading("Prices")
@@ -277,11 +285,13 @@ def change(
     ] = None,
     no_carbon: Annotated[bool, typer.Option("--no-carbon", help="Take away what is declared of its electricity.")] = False,
     no_tariffs: Annotated[bool, typer.Option("--no-tariffs", help="Let every hour cost the price.")] = False,
+    on_lease_lost: LeaseEnd = None,
     ray_jobs: RayJobsSwitch = None,
     wheelhouse: Wheelhouse = None,
     output: Output = "table",
 ) -> None:
-    """Change labels, prices, bandwidth, carbon or what jobs of kind ray may bring. Each field of the document replaces all that was there.
+    """Change labels, prices, bandwidth, carbon, the lease's end or what jobs of kind ray may bring. Each field of the document replaces all
+    that was there.
 
     Running jobs keep their quotes. `carbon: null` in the document is --no-carbon; prices without tariffs are --no-tariffs.
     """
@@ -295,9 +305,10 @@ def change(
         raise usage("--no-tariffs, and the document has prices", "leave one of them out; prices without tariffs take these away")
     if no_carbon:
         document["carbon"] = None
-    document |= _ray_jobs(ray_jobs, wheelhouse)
+    document |= _ray_jobs(ray_jobs, wheelhouse) | ({"on_lease_lost": on_lease_lost} if on_lease_lost else {})
     if not document and not no_tariffs:
-        raise usage("nothing to change", "give a document with -f FILE, --no-carbon, --no-tariffs, --ray-jobs or --wheelhouse")
+        remedy = "give a document with -f FILE, --no-carbon, --no-tariffs, --on-lease-lost, --ray-jobs or --wheelhouse"
+        raise usage("nothing to change", remedy)
     with connect(context) as client:
         if no_tariffs or no_carbon or ray_jobs is False:
             before = client.cluster(name)

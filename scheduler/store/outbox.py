@@ -6,12 +6,11 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, Text, bindparam, cast, select, update
 
-from cluster.protocol import Instruction
+from cluster.protocol import MOST_INSTRUCTIONS, Instruction
 from scheduler.store.rows import Written, insert_rows
 from scheduler.store.tables import outbox
 
 _OPEN = (outbox.c.cluster == bindparam("of_cluster"), outbox.c.acknowledged_at.is_(None))
-MOST_AT_ONCE = 500
 _PENDING = select(outbox.c.sequence, cast(outbox.c.instruction, Text)).where(*_OPEN).order_by(outbox.c.sequence).limit(bindparam("most"))
 _ACKNOWLEDGE = update(outbox).where(*_OPEN, outbox.c.sequence <= bindparam("upto"))
 _OPEN_RUNS = select(outbox.c.run_id, outbox.c.instruction).where(*_OPEN)
@@ -32,12 +31,12 @@ def put_all(conn: Connection, orders: Iterable[tuple[str, Instruction, float]]) 
         insert_rows(conn, outbox, rows)
 
 
-def pending(conn: Connection, cluster: str, limit: int = MOST_AT_ONCE) -> tuple[Instruction, ...]:
+def pending(conn: Connection, cluster: str, limit: int = MOST_INSTRUCTIONS) -> tuple[Instruction, ...]:
     """Instructions not acknowledged yet, in order."""
     return tuple(Instruction.model_validate_json(text) for text in pending_texts(conn, cluster, limit))
 
 
-def pending_texts(conn: Connection, cluster: str, limit: int = MOST_AT_ONCE) -> list[str]:
+def pending_texts(conn: Connection, cluster: str, limit: int = MOST_INSTRUCTIONS) -> list[str]:
     """The same as JSON texts, which an agent is sent as they were stored: to read and write them again would say nothing new."""
     rows = conn.execute(_PENDING, {"of_cluster": cluster, "most": limit}).all()
     return [f'{{"sequence":{sequence},{text.lstrip()[1:]}' for sequence, text in rows]

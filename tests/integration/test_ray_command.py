@@ -42,7 +42,7 @@ def test_a_command_sees_its_own_facts_and_no_secret(member: Connection, node: st
     carriers.write_text("carrier,name\n0,United\n")
     text = """
         env -0 > "$CPN_OUTPUT_DIR/environment"; ls /proc/self/fd > "$CPN_OUTPUT_DIR/descriptors"; cat "$CPN_INPUT_CARRIERS"; pwd; ls
-        cat; cat part/a.txt; umask
+        cat; cat part/a.txt; umask; grep NoNewPrivs /proc/self/status
     """
     env = {"MODEL": "x", "CPN_RANK": "5", "PATH": "/usr/bin:/bin"}
     run = script(node, text, env=env, inputs={"carriers": input_file(carriers)}, files={"part/a.txt": "of the job\n"})
@@ -57,7 +57,9 @@ def test_a_command_sees_its_own_facts_and_no_secret(member: Connection, node: st
     assert result(end, "descriptors").decode().split() == ["0", "1", "2", "3"], "3 is that of ls itself, on the folder"
     work = ray_head.runs / f"{run.run_id}-0" / "work"
     assert (found["HOME"], found["TMPDIR"]) == (str(work), str(work / "tmp"))
-    assert member.log(run.run_id).split() == ["carrier,name", "0,United", str(work), "main.sh", "part", "tmp", "of", "the", "job", "0077"]
+    assert member.log(run.run_id).split() == [
+        "carrier,name", "0,United", str(work), "main.sh", "part", "tmp", "of", "the", "job", "0077", "NoNewPrivs:", "1",
+    ]  # fmt: skip
 
 
 def test_every_run_has_a_process_of_its_own(member: Connection, node: str) -> None:

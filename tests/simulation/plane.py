@@ -144,11 +144,12 @@ class Plane:
 
     async def judge(self) -> None:
         """Sweeps, one after the other."""
+        began = self._clock.now()
         while True:
             await asyncio.sleep(SWEEP_S)
             if self.up:
                 with suppress(UnreachableError):
-                    self.write(lambda tx: sweep(tx, self.bells, self._clock.now(), POLICY))
+                    self.write(lambda tx: sweep(tx, self.bells, self._clock.now(), POLICY, began))
 
     # --- what clients and agents call ---
 

@@ -27,7 +27,7 @@ class Talk:
     """What agents of the member sh say to a control plane, and what it makes of that."""
 
     def __init__(self, path: Path, clock: ManualClock) -> None:
-        self.clock, self.path = clock, path
+        self.clock, self.path, self.began = clock, path, clock.now()
         furnish(path, clock.now())
         self.plane = Plane(path, clock, audit=lambda: None, say=lambda _what: None)
 
@@ -75,11 +75,12 @@ class Talk:
 
     def sweep(self, after_s: float) -> None:
         self.clock.advance(after_s)
-        self.plane.write(lambda tx: sweep(tx, self.plane.bells, self.clock.now(), POLICY))
+        self.plane.write(lambda tx: sweep(tx, self.plane.bells, self.clock.now(), POLICY, self.began))
 
     def restart(self) -> None:
         self.plane.kill()
         self.plane.start()
+        self.began = self.clock.now()
 
 
 @pytest.fixture
@@ -170,6 +171,25 @@ def test_a_server_that_begins_wants_all_runs_named(talk: Talk) -> None:
     assert talk.health == "suspect"
     done = talk.says(known_runs=(run,))
     assert (talk.health, done.ended, talk.state("job-a")) == ("healthy", [], ("placed", run))
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("stop", False), ("continue", True)])
+def test_runs_that_go_on_without_a_lease_outlast_a_server_that_was_away_for_long(talk: Talk, policy: str, kept: bool) -> None:
+    with talk.plane.store.read() as conn:
+        spec = fleet.get_cluster(conn, "sh").spec.model_copy(update={"on_lease_lost": policy})
+    talk.plane.write(lambda tx: fleet.update_cluster(tx.conn, "sh", spec=spec))
+    talk.introduce()
+    run = talk.placed("job-a")
+    assert talk.says(acknowledged=1).on_lease_lost == policy
+    talk.clock.advance(10 * POLICY.lost_after_s)
+    talk.restart()
+    talk.sweep(1.0)
+    assert (talk.health, talk.state("job-a")[0]) == (("suspect", "placed") if kept else ("lost", "queued"))
+    talk.says(known_runs=(run,))
+    assert talk.health == "healthy"
+    assert talk.state("job-a")[0] == ("placed" if kept else "queued")
+    talk.sweep(POLICY.lost_after_s)
+    assert talk.health == "lost", "from then on silence counts as anywhere else"
 
 
 @pytest.mark.parametrize("repeated", [{"takes_over": True}, {"known_runs": ()}, {"known_runs": (), "acknowledged": 0}])

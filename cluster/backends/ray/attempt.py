@@ -36,7 +36,7 @@ STOP_MARGIN_S = 5.0
 
 
 class Attempt(ABC):
-    """A run in progress or over. `begin` or `resume` once, then `stop` and `release` as often as wanted."""
+    """A run in progress or over. `begin` or `resume` once, then `confirm` and `stop` as often as wanted."""
 
     def __init__(self, run: RunRequest, session: Session, journals: Journals, emit: Emit, *, workers: int) -> None:
         self.run = run
@@ -45,11 +45,25 @@ class Attempt(ABC):
         self._journal = journals.open(run.run_id)
         self._stream = RunStream(run.run_id, workers, elastic=run.elastic)
         self._stopping: asyncio.Future[tuple[StopOutcome, float]] = asyncio.get_running_loop().create_future()
+        self._confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Whom the work was asked for; None as long as nobody can have begun it.
+        self._asked: str | None = None
         self._task: asyncio.Task[None] | None = None
         self._names: tuple[str, ...] = ()
 
+    @property
+    def waits(self) -> bool:
+        """It was adopted, its work is not known to have begun, and nobody has said since that it may."""
+        return not (self._confirmed.done() or self.finished or self._stream.announced)
+
+    def confirm(self) -> None:
+        """The run is still wanted."""
+        if not self._confirmed.done():
+            self._confirmed.set_result(None)
+
     def begin(self) -> None:
         """Start a new run."""
+        self.confirm()
         self._journal.begin(self.run)
         self._pass_on(self._stream.begin())
         self._task = asyncio.create_task(self._live(new=True), name=f"run {self.run.run_id}")
@@ -57,11 +71,14 @@ class Attempt(ABC):
     def resume(self, recorded: Recorded | None, names: Sequence[str] = ()) -> None:
         """Go on with a run of an earlier agent: tell again what its journal says, then what its workers say.
 
-        `names` are those of the actors that the cluster has for it.
+        `names` are those of the actors that the cluster has for it. Work that has not begun waits until it is confirmed.
         """
         self._names = tuple(names)
         if recorded is None:
             self._journal.begin(self.run)
+            self._ask("")
+        elif recorded.asked is not None or recorded.batches:
+            self._asked = recorded.asked or ""
         self._pass_on(self._stream.begin())
         for news in recorded.batches if recorded else ():
             if isinstance(news, Sized):
@@ -73,6 +90,17 @@ class Attempt(ABC):
             self._emit(recorded.finished)
         else:
             self._task = asyncio.create_task(self._live(new=False), name=f"run {self.run.run_id}")
+
+    def _ask(self, whom: str) -> None:
+        """Note, before anybody is asked to begin the work, that from now on it may have begun. Raises OSError when this disk is full."""
+        if self._asked != whom:
+            self._journal.ask(whom)
+            self._asked = whom
+
+    async def _is_wanted(self) -> bool:
+        """Wait until it is said that the run is wanted; False when it is to stop instead."""
+        await first_of(self._confirmed, self._stopping)
+        return not self._stopping.done()
 
     def stop(self, outcome: StopOutcome, grace_s: float) -> None:
         """Ask for the end. The first request counts."""

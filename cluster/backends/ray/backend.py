@@ -117,6 +117,7 @@ class RayBackend:
         """Begin the run. Raises RunRejectedError for what no Ray cluster could carry out, and for nodes that this one does not have."""
         _check(run)
         if run.run_id in self._attempts:
+            self._attempts[run.run_id].confirm()
             return
         recorded = self._journals.read(run.run_id)
         if recorded is None:
@@ -126,6 +127,7 @@ class RayBackend:
             self._attempt(run.model_copy(update={"cache": self._limits})).begin()
         else:
             await self._adopt_run(run.run_id, {}, {})
+            self._attempts[run.run_id].confirm()
 
     async def stop(self, run_id: str, *, outcome: StopOutcome, grace_s: float) -> None:
         """End the run; RunFinished says when it is over."""
@@ -152,7 +154,10 @@ class RayBackend:
         run_ids = {*self._journals.run_ids(), *supervised, *queried}
         for run_id in sorted(run_ids - self._attempts.keys()):
             await self._adopt_run(run_id, supervised, queried)
-        return tuple(AdoptedRun(run_id=run_id, epoch=attempt.run.epoch) for run_id, attempt in sorted(self._attempts.items()))
+        return tuple(
+            AdoptedRun(run_id=run_id, epoch=attempt.run.epoch, waiting=attempt.run if attempt.waits else None)
+            for run_id, attempt in sorted(self._attempts.items())
+        )
 
     async def events(self) -> AsyncIterator[RunEvent]:
         """All events of all runs, in order for each run, until `close`."""

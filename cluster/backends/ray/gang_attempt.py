@@ -50,7 +50,12 @@ class GangAttempt(Attempt):
         self._sizes = Resizing(self)
 
     async def _drive(self, *, new: bool) -> None:
-        await (self._create() if new else self._find())
+        if new:
+            await self._create()
+        elif not await self._find():
+            if not await self._create_late():
+                return
+            new = True
         ready = await self._all_ready(new=new)
         if new and not ready:
             return
@@ -59,7 +64,7 @@ class GangAttempt(Attempt):
         try:
             if self._stream.first_end is not None:
                 await self._stop_others()
-            elif ready:
+            elif ready and (self._stream.announced or await self._is_wanted()):
                 await self._start()
             while under_way := [task for task in self._watches.values() if not task.done()]:
                 done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
@@ -80,16 +85,40 @@ class GangAttempt(Attempt):
         for rank, name in enumerate(self._places):
             self._supervisors[rank] = await self._crew.seat(self.run, rank, 0, self._nodes[name], nodes)
 
-    async def _find(self) -> None:
-        """The supervisors that an earlier agent made; a worker without one is lost."""
+    async def _create_late(self) -> bool:
+        """The same for a run that an earlier agent took and did not begin, once it is said that it is still wanted. False: it is over."""
+        gone = ""
+        if await self._is_wanted():
+            gone = ", ".join(sorted(set(self.run.nodes) - self._nodes.keys()))
+            if not gone:
+                await self._create()
+                return True
+        outcome = "lost" if gone else self._stopping.result()[0]
+        message = f"node {gone} is not part of the cluster any more" if gone else f"stopped before it was started: {outcome}"
+        for rank in range(len(self._places)):
+            self._end_rank(rank, outcome, outcome, message)
+        return False
+
+    async def _find(self) -> bool:
+        """The supervisors that an earlier agent made. A worker without one is lost, but where none was asked to work yet: then those that
+        there are go too, and the answer is False."""
         await self._sizes.sort_out(self._names)
         self._places = supervised(self.run)
+        missing = []
         for rank in range(len(self._places)):
             seat = await self._crew.surely_find(supervisor_name(self.run.run_id, rank, self._born[rank]))
             if seat is not None:
                 self._supervisors[rank] = seat
             else:
-                self._end_rank(rank, "lost", "lost", f"the cluster does not know worker {rank} of this run any more")
+                missing.append(rank)
+        if missing and self._asked is None:
+            for rank in sorted(self._supervisors):
+                if not await self._supervisors.pop(rank).let_go():
+                    raise WorkerGoneError(f"worker {rank} cannot be ended now")
+            return False
+        for rank in missing:
+            self._end_rank(rank, "lost", "lost", f"the cluster does not know worker {rank} of this run any more")
+        return True
 
     async def _all_ready(self, *, new: bool) -> bool:
         """Wait until all supervisors live. When they do not in time or a stop is asked for, a new run, of which nothing runs
@@ -123,13 +152,18 @@ class GangAttempt(Attempt):
         request = self.run.model_dump(mode="json")
         if len(self._places) == 1 and not self.run.elastic:
             # It waits for no other, so one call does both.
+            self._ask("")
             await self._on_all("begin", request)
             return
         prepared = await self._on_all("prepare", request)
-        # Of a gang that had begun as a whole there may be some that joined it and were not let go yet.
-        if all(prepared) or self._stream.announced:
+        # An agent may have died when it had let only some go, which may have ended meanwhile; how, their watches know.
+        over = [self._watches[rank] for rank, is_prepared in zip(self._supervisors, prepared, strict=True) if not is_prepared]
+        if over:
+            await asyncio.wait(over)
+        if self._stream.first_end is None:
             if self.run.generation:
                 await self._on_all("update", membership(self.run))
+            self._ask("")
             await self._on_all("go", self._master())
 
     def _master(self) -> tuple[str, int] | None:

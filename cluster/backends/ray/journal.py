@@ -1,7 +1,7 @@
 """What an agent keeps of its runs on its own disk, so that its successor can go on.
 
-One file a run, JSON lines: first the request, then every batch of news and every change of size in the order it was taken in,
-last the end.
+One file a run, JSON lines: first the request, then that its workers are asked to do the work, then every batch of news and every
+change of size in the order it was taken in, last the end.
 A line is written before what it says is passed on. A line that was cut by a crash or a full disk is dropped with all that
 follows it, for the workers still have the news. Written without fsync: it outlives the agent's process, and when the
 whole machine fails the run is looked for on the cluster, and run again when nobody knows it.
@@ -35,11 +35,13 @@ class Sized:
 
 @dataclass
 class Recorded:
-    """A journal as it was read back. `batches` are news in order, each with its worker's rank, and changes of size between them."""
+    """A journal as it was read back. Unless somebody was `asked` to work, nobody has. `batches` are news in order, each with its worker's
+    rank, and changes of size between them."""
 
     run: RunRequest
     batches: list[tuple[int, Batch] | Sized] = field(default_factory=list)
     finished: RunFinished | None = None
+    asked: str | None = None
 
 
 class Journal:
@@ -52,6 +54,10 @@ class Journal:
     def begin(self, run: RunRequest) -> None:
         """The run was accepted."""
         self._write(b'{"run":' + run.model_dump_json().encode() + b"}")
+
+    def ask(self, whom: str) -> None:
+        """What is done next is to have the work begun; of a statement by this worker."""
+        self._write(json.dumps({"asked": whom}).encode())
 
     def batch(self, rank: int, batch: Batch) -> None:
         """News of a worker."""
@@ -106,6 +112,8 @@ class Journals:
         for line in _whole_lines(path):
             if "run" in line:
                 recorded = Recorded(RunRequest.model_validate(line["run"]))
+            elif recorded is not None and "asked" in line:
+                recorded.asked = line["asked"]
             elif recorded is not None and "batch" in line:
                 recorded.batches.append((line["rank"], line["batch"]))
             elif recorded is not None and "size" in line:

@@ -9,11 +9,12 @@ for both must hold when nobody is there to ask for them.
 It runs as `python -I -S leash.py CONTROL STATUS HOLD`: descriptors to read orders from and to report to, and descriptors that
 stay open as long as the leash, a lock for example, with commas between. It may be started long before there is a command, because
 loading an interpreter takes longer than many a command: the first order says what to run. Each leash runs one command. Orders are
-JSON lines; the first one is `{"argv", "env", "cwd", "max_runtime_s", "orphan_grace_s", "remove"}`: the time limit in seconds from there on,
-null for none; the time between SIGTERM and SIGKILL when the owner is gone; a directory to remove then, or null. When the owner is
-gone before it, the leash ends. A later order is `{"stop": grace_s}`. Reports are JSON lines: `{"started": pid, "at": s}` or
-`{"refused": errno, "message": text}`, and at the end `{"exit": code, "reason": …, "wall_s", "cpu_s", "peak_memory_bytes"}`,
-where code is negative for a signal and reason says why the leash ended the command: stopped, max_runtime, orphaned or null.
+JSON lines; the first one is `{"argv", "env", "cwd", "max_runtime_s", "orphan_grace_s", "remove", "no_new_privs"}`: the time limit in
+seconds from there on, null for none; the time between SIGTERM and SIGKILL when the owner is gone; a directory to remove then, or
+null; whether no program that it starts may have more rights than it has (setuid). When the owner is gone before it, the leash ends.
+A later order is `{"stop": grace_s}`. Reports are JSON lines: `{"started": pid, "at": s}` or `{"refused": errno, "message": text}`,
+and at the end `{"exit": code, "reason": …, "wall_s", "cpu_s", "peak_memory_bytes"}`, where code is negative for a signal and
+reason says why the leash ended the command: stopped, max_runtime, orphaned or null.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TYPE_CHECKING = False  # The typing module takes long to load.
 if TYPE_CHECKING:
     from typing import Any
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 SWEEP_S = 0.05
 
 
@@ -89,6 +90,8 @@ class Leash:
         assert self.order is not None
         argv, env = self.order["argv"], self.order["env"]
         null = os.open(os.devnull, os.O_RDONLY)
+        if self.order["no_new_privs"]:
+            _prctl(PR_SET_NO_NEW_PRIVS)  # which the command inherits
         try:
             os.chdir(self.order["cwd"])
             if "PATH" in env:
@@ -208,6 +211,12 @@ class Leash:
             self.ends_at = self.began + order["max_runtime_s"]
 
 
+def _prctl(what: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(what, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
 def _children() -> list[int]:
     """Direct children of this process, the adopted orphans among them."""
     with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
@@ -230,7 +239,7 @@ def main(arguments: list[str]) -> int:
     for descriptor in (control, status, *hold.split(",")):
         if descriptor:
             os.set_inheritable(int(descriptor), False)
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _prctl(PR_SET_CHILD_SUBREAPER)
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     wakeup, wakeup_end = os.pipe()

@@ -62,6 +62,10 @@ class WarmPool:
         """The node of a worker of this kind by its name; None for another's name, or when the node is not among these."""
         return next((node for node in nodes if name.startswith(self._prefix_on(node))), None)
 
+    def has(self, name: str) -> bool:
+        """Whether this worker is among those that are known to live."""
+        return any(member.name == name for crew in self._crews.values() for member in crew.members)
+
     def one_of_each(self) -> list[tuple[str, Any]]:
         """(node id, actor) of a worker on each node that has one."""
         return [(node_id, crew.members[0].actor) for node_id, crew in sorted(self._crews.items()) if crew.members]

@@ -36,6 +36,8 @@ class SqlAttempt(Attempt):
         try:
             if new:
                 await self._run_new()
+            elif self._member is None and (self._asked is None or self._pool.has(self._asked)):
+                await self._run_late()
             elif self._member is None:
                 self._end_rank(0, "lost", "lost", "the cluster does not know this run any more")
             else:
@@ -45,11 +47,22 @@ class SqlAttempt(Attempt):
             self._spoiled = True
             self._end_rank(0, "lost", "lost", f"the SQL worker on {self.run.nodes[0]} is gone: {error}")
 
+    async def _run_late(self) -> None:
+        """The agent that took the run asked no worker, or one that lives and was not reached. Is the run still wanted?"""
+        if not await self._is_wanted():
+            outcome, _ = self._stopping.result()
+            self._end_rank(0, outcome, outcome, f"stopped before it was started: {outcome}")
+        elif self.run.nodes[0] not in self._nodes:
+            self._end_rank(0, "lost", "lost", f"node {self.run.nodes[0]} is not part of the cluster any more")
+        else:
+            await self._run_new()
+
     async def _run_new(self) -> None:
         for tries_left in reversed(range(_TRIES)):
             if not await self._take():
                 return
             assert self._member is not None
+            self._ask(self._member.name)
             try:
                 await self._follow("run", self.run.model_dump(mode="json"))
                 return

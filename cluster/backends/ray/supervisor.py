@@ -168,6 +168,7 @@ class Supervisor:
             max_runtime_s=max(0.0, self._deadline - time.monotonic()),
             orphan_grace_s=LEASH_GRACE_S,
             remove=self._workspace.root,
+            no_new_privs=True,
         )
         if self._stop is not None:
             self._leashed.stop(self._stop[1])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from cluster.errors import ClusterError, UnreachableError
+from cluster.model import LeasePolicy
 from cluster.protocol import Instruction, Observation, RunEvent, RunRequest, SyncReply, SyncRequest
 
 CALL_S = 0.005
@@ -49,6 +50,7 @@ class Control:
     def __init__(self, *instructions: Instruction, lease_s: float = LEASE_S) -> None:
         self.outbox = list(instructions)
         self.lease_s = lease_s
+        self.on_lease_lost: LeasePolicy = "stop"
         self.away = False
         self.superseded = False
         self.wants_census = True
@@ -119,8 +121,9 @@ class Control:
                 pass
             self._answer_or_not()
         return SyncReply(
-            instructions=tuple(self.outbox), lease_s=self.lease_s, superseded=self.superseded, census_wanted=wanted, unwanted=self.unwanted
-        )
+            instructions=tuple(self.outbox), lease_s=self.lease_s, superseded=self.superseded, census_wanted=wanted,
+            unwanted=self.unwanted, on_lease_lost=self.on_lease_lost,
+        )  # fmt: skip
 
     async def upload_log(self, run_id: str, epoch: int, offset: int, text: str) -> bool:  # noqa: ARG002
         await self._upload()

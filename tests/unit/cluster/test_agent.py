@@ -10,7 +10,7 @@ import asyncio
 from cluster.backends.memory import MemoryBackend
 from cluster.errors import ReportRefusedError
 from cluster.model import Node
-from cluster.protocol import AdoptedRun, SyncReply, SyncRequest
+from cluster.protocol import AdoptedRun, RunRequest, SyncReply, SyncRequest
 from cluster.replicas import Pretended
 from tests.unit.cluster.agents import NODE, agent, memory_cluster
 from tests.unit.cluster.control import Control, forget, run_request, start, stop
@@ -51,6 +51,33 @@ async def test_what_another_agent_starts_until_it_is_superseded_is_named_too_and
         await found.told("late-1")
     assert control.censuses == [("late-1",)]
     assert [(item.epoch, item.event.type) for item in control.observations] == [(2, "starting"), (2, "started"), (2, "finished")]
+
+
+@virtual
+async def test_an_adopted_run_that_has_not_begun_begins_when_the_control_plane_still_wants_it() -> None:
+    begun: list[str] = []
+
+    class Hesitant(MemoryBackend):
+        async def adopt(self) -> tuple[AdoptedRun, ...]:
+            return tuple(run.model_copy(update={"waiting": run_request(run.run_id)}) for run in await super().adopt())
+
+        async def start(self, run: RunRequest) -> None:
+            begun.append(run.run_id)
+            await super().start(run)
+
+    cluster, control = memory_cluster(), Control()
+    for run_id in ("wanted-1", "given-up-1", "forgotten-1", "ordered-again-1"):
+        cluster.start(run_request(run_id, command=("sleep", "600")))
+    control.order(start(1, "ordered-again-1"), stop(2, "given-up-1", "lost"), stop(3, "forgotten-1", "lost"), forget(4, "forgotten-1"))
+    control.away = True
+    async with agent(control, cluster, Hesitant) as found:
+        await asyncio.sleep(10)
+        assert begun == [], "nothing begins before somebody says that it is wanted"
+        control.away = False
+        await found.introduced()
+        await until_so(lambda: control.acknowledged == 4, "all orders are carried out")
+        await asyncio.sleep(10)
+    assert sorted(begun) == ["ordered-again-1", "wanted-1"]
 
 
 @virtual
@@ -188,7 +215,8 @@ async def test_observations_come_in_order_and_logs_before_the_end() -> None:
 @virtual
 async def test_nothing_is_forgotten_while_the_control_plane_is_away_and_nothing_is_told_twice() -> None:
     control = Control(start(1, command=("train", "3")))
-    async with agent(control, on_lease_lost="continue") as found:
+    control.on_lease_lost = "continue"
+    async with agent(control) as found:
         await until_so(lambda: control.acknowledged == 1, "the start is acknowledged")
         control.away = True
         await asyncio.sleep(300)

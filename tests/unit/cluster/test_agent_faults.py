@@ -23,7 +23,7 @@ from cluster.errors import (
 from cluster.model import Inventory, Node
 from cluster.protocol import RunFinished, RunProgress, SyncRequest
 from tests.unit.cluster.agents import agent, memory_cluster
-from tests.unit.cluster.control import LEASE_S, Control, start
+from tests.unit.cluster.control import LEASE_S, Control, run_request, start
 from tests.virtual_time import until_so, virtual, virtual_clock
 
 Refusal = Callable[[SyncRequest], ClusterError | None]
@@ -168,12 +168,21 @@ async def test_runs_are_stopped_when_the_lease_runs_out_and_not_before() -> None
 @virtual
 async def test_runs_go_on_without_a_lease_where_that_is_wanted() -> None:
     control = Control(start(1, command=("sleep", "200")))
-    async with agent(control, on_lease_lost="continue") as found:
+    control.on_lease_lost, told = "continue", list[str]()
+    async with agent(control, on_policy=told.append) as found:
         await until_so(lambda: control.acknowledged == 1, "the start is acknowledged")
         control.away = True
         await asyncio.sleep(300)
         control.away = False
         assert (await found.told()).outcome == "succeeded"
+        control.on_lease_lost = "stop"
+        control.order(start(2, "b-1", command=("sleep", "200")))
+        await until_so(lambda: control.acknowledged == 2, "the start is acknowledged")
+        control.away = True
+        await asyncio.sleep(100)
+        control.away = False
+        assert (await found.told("b-1")).outcome == "lost"
+    assert told == ["continue", "stop"], "once for each change, for the agent that comes after this one"
 
 
 @virtual
@@ -187,6 +196,17 @@ async def test_an_agent_that_never_reached_the_control_plane_stops_what_it_adopt
         began = virtual_clock().now()
         await until_so(lambda: cluster.history("a-1")[-1].type == "finished", "the run is stopped")
         assert virtual_clock().now() - began == pytest.approx(45, abs=0.1)
+
+
+@virtual
+async def test_runs_go_on_under_an_agent_that_never_reached_the_control_plane_where_the_one_before_it_was_told_so() -> None:
+    cluster, control = memory_cluster(), Control()
+    cluster.start(run_request(command=("sleep", "200")))
+    control.on_lease_lost, control.away = "continue", True
+    async with agent(control, cluster, first_lease_s=45.0, on_lease_lost="continue") as found:
+        await asyncio.sleep(300)
+        control.away = False
+        assert (await found.told()).outcome == "succeeded"
 
 
 @virtual

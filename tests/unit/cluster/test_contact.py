@@ -99,3 +99,14 @@ async def test_silence_is_said_once_and_its_end_too(caplog: pytest.LogCaptureFix
     assert [record.getMessage() for record in caplog.records] == [
         "the call to the control plane failed: no route", "the control plane answers again",
     ]  # fmt: skip
+
+
+@virtual
+async def test_a_shorter_lease_counts_at_once_whatever_was_allowed_before() -> None:
+    contact = Contact(45.0)
+    waiting = asyncio.create_task(left_s(contact))
+    await asyncio.sleep(1)
+    contact.succeeded(contact.begin()[1], 16.0)
+    await asyncio.sleep(1)
+    contact.succeeded(contact.begin()[1], 4.0)
+    assert await waiting == pytest.approx(6)

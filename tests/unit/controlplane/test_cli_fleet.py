@@ -39,7 +39,7 @@ def test_a_cluster_is_registered_by_options(server: FakeServer) -> None:
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert server.sent() == {
-        "name": "sh", "backend": "ray", "mode": "push", "jurisdiction": "CN-SH", "labels": {"tier": "gold"},
+        "name": "sh", "backend": "ray", "mode": "push", "jurisdiction": "CN-SH", "labels": {"tier": "gold"}, "on_lease_lost": "stop",
         "inbound_bandwidth_mib_s": 250.0,
         "prices": PRICES,
         "endpoint": {"address": "10.0.0.5:6379", "dashboard": "", "token_file": "/t"}, "carbon": None, "ray_jobs": None,
@@ -335,7 +335,7 @@ def test_learned_speeds_are_a_line_for_each_model(server: FakeServer) -> None:
     ("options", "document", "sent"),
     [
         (["--no-carbon"], None, {"carbon": None}),
-        (["--ray-jobs"], None, {"ray_jobs": {}}),
+        (["--ray-jobs", "--on-lease-lost", "continue"], None, {"ray_jobs": {}, "on_lease_lost": "continue"}),
         (["--no-ray-jobs"], None, {"ray_jobs": None}),
         (["--wheelhouse", "/w"], None, {"ray_jobs": {"runtime_env": ["env_vars", "py_modules", "pip"], "wheelhouse": "/w"}}),
         (["-f"], {"carbon": None, "labels": {"tier": "gold"}}, {"carbon": None, "labels": {"tier": "gold"}}),

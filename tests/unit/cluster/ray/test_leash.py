@@ -222,6 +222,13 @@ def test_what_the_leash_holds_is_held_as_long_as_the_command(start: Any) -> None
     os.close(read)
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_no_program_gives_a_command_more_rights_where_that_is_wanted(start: Any, wanted: bool) -> None:
+    command = start("grep NoNewPrivs /proc/self/status", no_new_privs=wanted)
+    command.end()
+    assert command.output.read_text().split() == ["NoNewPrivs:", str(int(wanted))]
+
+
 def test_orders_may_come_in_pieces(start: Any) -> None:
     command = start(f"echo ready; {FOREVER}")
     command.said("ready")
@@ -285,6 +292,7 @@ def test_a_stop_that_comes_with_the_order_to_run_gives_the_grace(waiting: Leashe
         "max_runtime_s": None,
         "orphan_grace_s": 1.0,
         "remove": None,
+        "no_new_privs": False,
     }
     os.write(waiting.control, json.dumps(order).encode() + b"\n" + json.dumps({"stop": 600.0}).encode() + b"\n")
     end = reports_of(waiting)[-1]
