@@ -43,6 +43,7 @@ log = logging.getLogger("cpn.agent")
 BATCH = 600
 INVENTORY_S = 30.0
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+PARKED_AGAIN_S = 0.025  # Longer than a start rests (START_RESTS_S).
 
 
 class Agent:
@@ -69,7 +70,7 @@ class Agent:
         self._batch, self._unwanted = BATCH, tuple[str, ...]()
         self._taken = 0  # How many observations the report is made of that is on its way.
         self._observations_apart = False
-        self._news, self._introduced = asyncio.Event(), asyncio.Event()
+        self._news, self._introduced, self._reported = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._adopting = asyncio.Lock()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -155,6 +156,10 @@ class Agent:
                 await backoff.pause()
                 continue
             backoff.reset()
+            if fresh:
+                # What begins now is often over in a moment. Its report acknowledges this too, and brings what is ordered meanwhile.
+                self._reported.clear()
+                await wait_at_most(self._reported, PARKED_AGAIN_S)
             # What is not done yet comes back at once; give it time, and more of it while nothing new comes.
             pause_s = SHORTEST_PAUSE_S if fresh else min(pause_s * 2, LONGEST_PAUSE_S)
             if self._orders.settled.is_set():
@@ -233,6 +238,8 @@ class Agent:
     def _told(self, request: SyncRequest) -> None:
         self._shipping.accepted(self._taken)
         self._batch = BATCH
+        if request.observations:
+            self._reported.set()
         self._reachable_told = request.reachable
         if self._inventory.accepted(request):
             self._observations_apart = False

@@ -25,6 +25,11 @@ def job_bell(job_id: str) -> str:
     return f"job/{job_id}"
 
 
+def whoever_waits_first(bell: str) -> tuple[bool, bool, str]:
+    """A key that sorts bells in the order in which they ring after an end: who waits for a job, agents, and then who decides."""
+    return bell == CYCLE, bell.startswith(agent_bell("")), bell
+
+
 class Bells:
     """Thread-safe. `ring` never blocks and never fails; what listeners are woken by must not either."""
 

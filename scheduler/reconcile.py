@@ -19,7 +19,7 @@ from cluster.health import Health, HealthPolicy, judge
 from cluster.model import LeasePolicy
 from cluster.protocol import Observation, RunEvent, RunFinished, RunProgress, RunResized, RunStarted, RunStarting, SyncRequest, Usage
 from cluster.replicas import CacheState
-from scheduler.bells import CYCLE, Bells, agent_bell, job_bell
+from scheduler.bells import CYCLE, Bells, agent_bell, job_bell, whoever_waits_first
 from scheduler.dispatch import DRAINED, forget_order, stop_order
 from scheduler.lifecycle import BROKE, ENDS, WORKED, Cause, State
 from scheduler.settle import Terms, end_run
@@ -87,7 +87,7 @@ class _Books:
     def close(self) -> None:
         """Store everything; the bells ring after the commit."""
         self.ring(*map(job_bell, self.changes.write()))
-        for name in sorted(self._rings):
+        for name in sorted(self._rings, key=whoever_waits_first):
             self._tx.after_commit(partial(self._bells.ring, name))
 
 

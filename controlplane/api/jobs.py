@@ -143,23 +143,31 @@ async def list_jobs(
     return await run_in_threadpool(work)
 
 
-@router.get("/jobs/{job_id}")
+@router.get("/jobs/{job_id}", response_model=JobView)
 async def get_job(
     job_id: str, principal: Reader, plane: Plane, wait_s: Wait = 0.0, after_version: int = 0, after_cause: str | None = None
-) -> JobView:
+) -> Response:
     """One job; with `wait_s`, as soon as its version is past `after_version`, it has ended, or its cause is not `after_cause`."""
     deadline = time.monotonic() + wait_s
     with plane.bells.listen_async(job_bell(job_id)) as rung:
         while True:
             rung.clear()
-            found = await run_in_threadpool(find, plane, principal, job_id)
             left = deadline - time.monotonic()
-            if found.version > after_version or found.state in FINAL or left <= 0 or plane.stopping.is_set():
-                return await run_in_threadpool(with_removals, plane, found)
-            # Why a job waits may change while the job does not.
-            if after_cause is not None and (view := found.view(plane.clock.now())).cause != after_cause:
-                return view
+            ends = left <= 0 or plane.stopping.is_set()
+            if (text := await run_in_threadpool(_news_of, plane, principal, job_id, after_version, after_cause, ends)) is not None:
+                return Response(text, media_type=direct.JSON)
             await _until(rung, left)
+
+
+def _news_of(plane: ControlPlane, principal: Principal, job_id: str, after_version: int, after_cause: str | None, ends: bool) -> str | None:
+    """A job as JSON, where there is news of it, or the wait ends anyhow."""
+    found = find(plane, principal, job_id)
+    # Why a job waits may change while the job does not.
+    if ends or found.version > after_version or found.state in FINAL:
+        return with_removals(plane, found).model_dump_json()
+    if after_cause is not None and (view := found.view(plane.clock.now())).cause != after_cause:
+        return view.model_dump_json()
+    return None
 
 
 async def _until(rung: asyncio.Event, seconds: float) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, func, insert, select, update
+from sqlalchemy import BindParameter, Connection, Text, bindparam, cast, func, insert, select, update
 
 from scheduler.errors import ConflictError, NotFoundError
 from scheduler.store.tables import generations, licences, product_versions, products
@@ -17,9 +18,13 @@ GENERATION = "catalogue"
 _NAMES: BindParameter[str] = bindparam("names", expanding=True)
 _TENANTS: BindParameter[str] = bindparam("tenants", expanding=True)
 _GENERATION = select(generations.c.value).where(generations.c.name == GENERATION)
-_PRODUCTS = select(products).where(products.c.name.in_(_NAMES))
+# Every job is judged by them, several times, and they hardly ever change: documents are read as text, and each text is parsed once.
+MOST_PARSED = 8192
+_PRODUCTS = select(products.c.name, cast(products.c.product, Text)).where(products.c.name.in_(_NAMES))
 _VERSIONS = (
-    select(product_versions).where(product_versions.c.product.in_(_NAMES)).order_by(product_versions.c.product, product_versions.c.version)
+    select(cast(product_versions.c.document, Text))
+    .where(product_versions.c.product.in_(_NAMES))
+    .order_by(product_versions.c.product, product_versions.c.version)
 )
 _VERSIONS_WITH = (
     select(product_versions.c.document)
@@ -27,7 +32,9 @@ _VERSIONS_WITH = (
     .order_by(product_versions.c.product, product_versions.c.version)
 )
 _LICENCES = (
-    select(licences).where(licences.c.tenant.in_(_TENANTS), licences.c.product.in_(_NAMES)).order_by(licences.c.created_at, licences.c.id)
+    select(licences.c.tenant, licences.c.product, cast(licences.c.licence, Text))
+    .where(licences.c.tenant.in_(_TENANTS), licences.c.product.in_(_NAMES))
+    .order_by(licences.c.created_at, licences.c.id)
 )
 
 
@@ -86,7 +93,7 @@ def created_at(conn: Connection, name: str) -> float:
 def products_named(conn: Connection, names: Iterable[str]) -> dict[str, Product]:
     """The products of these names that exist."""
     rows = conn.execute(_PRODUCTS, {"names": sorted(set(names))})
-    return {row.name: Product.model_validate(row.product) for row in rows}
+    return {name: _read_product(text) for name, text in rows}
 
 
 def next_version(conn: Connection, product: str) -> int:
@@ -105,7 +112,7 @@ def add_version(conn: Connection, version: ProductVersion, now: float) -> None:
 def versions_of(conn: Connection, names: Iterable[str]) -> dict[str, ProductVersion]:
     """All versions of these products by reference (`owner/name@1`)."""
     rows = conn.execute(_VERSIONS, {"names": sorted(set(names))})
-    return {version.ref: version for version in (ProductVersion.model_validate(row.document) for row in rows)}
+    return {version.ref: version for version in (_read_version(text) for (text,) in rows)}
 
 
 def versions_with(conn: Connection, checksums: Iterable[str]) -> list[ProductVersion]:
@@ -146,11 +153,25 @@ def licences_for(conn: Connection, product: str) -> list[Licence]:
 def licences_of(conn: Connection, tenants: Iterable[str], names: Iterable[str]) -> dict[tuple[str, str], tuple[Licence, ...]]:
     """Grants by (tenant, product), oldest first, revoked ones included."""
     grants: dict[tuple[str, str], tuple[Licence, ...]] = {}
-    for row in conn.execute(_LICENCES, {"tenants": sorted(set(tenants)), "names": sorted(set(names))}):
-        key = (row.tenant, row.product)
-        grants[key] = (*grants.get(key, ()), _licence(row))
+    for tenant, product, text in conn.execute(_LICENCES, {"tenants": sorted(set(tenants)), "names": sorted(set(names))}):
+        grants[tenant, product] = (*grants.get((tenant, product), ()), _read_licence(text))
     return grants
 
 
 def _licence(row: Any) -> Licence:
     return Licence.model_validate(row.licence)
+
+
+@lru_cache(MOST_PARSED)
+def _read_product(text: str) -> Product:
+    return Product.model_validate_json(text)
+
+
+@lru_cache(MOST_PARSED)
+def _read_version(text: str) -> ProductVersion:
+    return ProductVersion.model_validate_json(text)
+
+
+@lru_cache(MOST_PARSED)
+def _read_licence(text: str) -> Licence:
+    return Licence.model_validate_json(text)

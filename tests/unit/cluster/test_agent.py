@@ -173,6 +173,33 @@ async def test_a_parked_call_brings_an_order_without_waiting_for_a_timer() -> No
 
 
 @virtual
+async def test_the_report_of_a_small_run_acknowledges_its_order_and_no_call_is_parked_before_it() -> None:
+    control = Control()
+    async with agent(control) as found:
+        await found.introduced()
+        await asyncio.sleep(1.0)
+        calls = len(control.calls)
+        control.order(start(1))
+        await found.told()
+        first = control.calls[calls]
+        assert (first.wait_s, first.acknowledged) == (0.0, 1)
+        assert [item.event.type for item in first.observations] == ["starting", "started", "finished"]
+        control.order(start(1), forget(2))
+        await until_so(lambda: control.acknowledged == 2, "the call is parked again, and brings what is ordered")
+
+
+@virtual
+async def test_while_a_longer_run_goes_on_a_call_is_parked_soon() -> None:
+    control = Control()
+    async with agent(control) as found:
+        await found.introduced()
+        control.order(start(1, command=("sleep", "600")))
+        await until_so(lambda: found.cluster.started, "the run is started")
+        control.order(stop(2, outcome="cancelled"))
+        assert await until_so(lambda: control.acknowledged == 2, "the stop is carried out") < 0.2
+
+
+@virtual
 async def test_an_order_that_takes_long_does_not_make_the_agent_call_without_pause() -> None:
     control = Control(start(1))
     cluster = memory_cluster()

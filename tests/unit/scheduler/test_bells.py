@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from scheduler.bells import CYCLE, Bells, agent_bell, job_bell
+from scheduler.bells import CYCLE, Bells, agent_bell, job_bell, whoever_waits_first
 
 
 def test_a_ring_wakes_those_who_listen_to_it() -> None:
@@ -112,3 +112,8 @@ def test_a_loop_that_was_closed_hurts_no_ring() -> None:
 
 def test_bells_are_told_apart_by_name() -> None:
     assert len({CYCLE, agent_bell("sh"), agent_bell("gz"), job_bell("sh"), job_bell("gz")}) == 5
+
+
+def test_after_an_end_those_are_woken_first_who_wait_for_it() -> None:
+    bells = [CYCLE, agent_bell("sh"), job_bell("b"), agent_bell("gz"), job_bell("a")]
+    assert sorted(bells, key=whoever_waits_first) == [job_bell("a"), job_bell("b"), agent_bell("gz"), agent_bell("sh"), CYCLE]
