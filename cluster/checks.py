@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 CheckState = Literal["passed", "failed", "skipped"]
 CheckName = Literal[
     "address", "head", "token", "ray-version", "python-version", "dashboard", "driver", "nodes", "node-package", "node-disk", "node-clock",
-    "identity", "server", "server-token", "server-version", "server-clock", "work-directory", "disk",
+    "job-api", "identity", "server", "server-token", "server-version", "server-clock", "work-directory", "disk",
 ]  # fmt: skip
 
 

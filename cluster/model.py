@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cluster.carbon import Carbon
+from cluster.drivers import ACTORS, Asked, Driver
 from cluster.replicas import CacheState
 from workloads.catalogue.pricing import Prices
 from workloads.faults import refuse
@@ -29,6 +30,13 @@ class Endpoint(_Frozen):
     address: str = Field(default="", max_length=255, examples=["127.0.0.1:6379"])
     dashboard: str = Field(default="", max_length=255, examples=["http://127.0.0.1:8265"])
     token_file: str = Field(default="", max_length=4096)
+    driver: Asked = Field(default="auto", description="auto: Ray's Job API by the dashboard where actors of ours cannot be used")
+
+    @model_validator(mode="after")
+    def _the_job_api_is_the_dashboards(self) -> Self:
+        if self.driver == "job-api" and not self.dashboard:
+            refuse("Endpoint", [(("dashboard",), "the Job API is the dashboard's; give its URL, like http://10.0.0.5:8265")])
+        return self
 
 
 class ClusterSpec(_Frozen):
@@ -82,4 +90,5 @@ class Inventory(_Frozen):
     version: str = ""
     resizes: bool = Field(default=False, description="its backend can grow and shrink a gang that runs")
     cache: CacheState | None = Field(default=None, description="the copies that it has of data from elsewhere, where that is known")
+    driver: Driver = Field(default=ACTORS, strict=False, description="how its agent drives it")
     remote_id: str = Field(default="", max_length=64, description="the cluster's own id, by which it is known under any name or address")

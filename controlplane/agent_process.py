@@ -21,9 +21,10 @@ from pathlib import Path
 import uvloop
 
 from cluster.agent import Agent, AgentSupersededError
+from cluster.drivers import Driver
 from cluster.errors import AuthenticationError, ClusterError, PermanentError
 from cluster.link import HttpLink
-from cluster.model import LeasePolicy
+from cluster.model import Endpoint, LeasePolicy
 from cluster.protocol import ClusterBackend
 from cluster.replicas import read_limits
 from controlplane.collector import calm_collector
@@ -34,22 +35,32 @@ REFUSED, FAILED = 4, 1
 LEASE_POLICY = "lease-policy"
 
 
-def make_backend(cluster: str, backend: str, address: str, token_file: str, data_dir: Path) -> ClusterBackend:
+def make_backend(cluster: str, backend: str, endpoint: Endpoint, data_dir: Path) -> ClusterBackend:
     """The backend of an agent. Raises ClusterError for a name that has none, and for limits of its cache that are none."""
     if backend == "ray":
-        from cluster.backends.ray.backend import RayBackend
+        from cluster.backends.ray.choosing import ChosenBackend, choose
+        from cluster.backends.ray.versions import own_versions
 
         try:
             limits = read_limits(os.environ.get("CPN_CACHE_GIB", ""), os.environ.get("CPN_TRANSFER_MIB_S", ""))
         except ValueError as error:
             raise PermanentError(str(error)) from error
-        return RayBackend(cluster, address, Path(token_file) if token_file else None, data_dir, limits=limits)
+
+        def make(driver: Driver) -> ClusterBackend:
+            if driver.way == "job-api":
+                from cluster.backends.ray.job_backend import JobApiBackend
+
+                return JobApiBackend(endpoint, driver.why)
+            from cluster.backends.ray.backend import RayBackend
+
+            token_file = Path(endpoint.token_file) if endpoint.token_file else None
+            return RayBackend(cluster, endpoint.address, token_file, data_dir, limits=limits)
+
+        return ChosenBackend(lambda: choose(endpoint, own_versions()), make)
     raise ClusterError(f"there is no backend {backend!r} that an agent can drive; there is: ray")
 
 
-def main(
-    *, cluster: str, server: str, token: str, backend: str, address: str, token_file: str, data_dir: Path, end_with_parent: bool = False
-) -> int:
+def main(*, cluster: str, server: str, token: str, backend: str, endpoint: Endpoint, data_dir: Path, end_with_parent: bool = False) -> int:
     """Run one agent until it ends. Returns the exit status: 0 ended by signal or superseded, 4 token refused, 1 anything else."""
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # It would log every call of an agent's life.
@@ -58,7 +69,7 @@ def main(
     calm_collector()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            driven, link = make_backend(cluster, backend, address, token_file, data_dir), HttpLink(server, token, cluster)
+            driven, link = make_backend(cluster, backend, endpoint, data_dir), HttpLink(server, token, cluster)
             runner.run(_run(driven, link, data_dir / LEASE_POLICY, end_with_parent))
     except AuthenticationError as error:
         log.error("%s", error)
@@ -112,8 +123,9 @@ def _await_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="controlplane.agent_process")
-    for name in ("cluster", "server", "backend", "address", "token-file", "data-dir"):
+    for name in ("cluster", "server", "backend", "address", "dashboard", "token-file", "data-dir"):
         parser.add_argument(f"--{name}", default="")
+    parser.add_argument("--driver", default="auto")
     parser.add_argument("--end-with-parent", action="store_true")
     return parser.parse_args()
 
@@ -123,7 +135,9 @@ if __name__ == "__main__":
     sys.exit(
         main(
             cluster=options.cluster, server=options.server, token=os.environ.pop("CPN_TOKEN", ""), backend=options.backend,
-            address=options.address, token_file=options.token_file, data_dir=Path(options.data_dir),
-            end_with_parent=options.end_with_parent,
+            endpoint=Endpoint(
+                address=options.address, dashboard=options.dashboard, token_file=options.token_file, driver=options.driver
+            ),
+            data_dir=Path(options.data_dir), end_with_parent=options.end_with_parent,
         )
     )  # fmt: skip

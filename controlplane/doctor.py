@@ -14,8 +14,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from cluster.backends.ray.examining import CLOCK_S, FREE_BYTES, Probe, Versions, examine, own_versions
+from cluster.backends.ray.examining import CLOCK_S, FREE_BYTES, Probe, examine
 from cluster.backends.ray.probing import probe
+from cluster.backends.ray.versions import Versions, own_versions
 from cluster.checks import Check, CheckName, clock_found, clock_off_s, failed, failures, passed, skipped
 from cluster.model import Endpoint
 from controlplane.agent_client import AgentClient

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from cluster.backends.ray.examining import Probe, examine, own_versions
+from cluster.backends.ray.examining import Probe, examine
 from cluster.backends.ray.probing import probe
+from cluster.backends.ray.versions import own_versions
 from cluster.checks import failures
 from cluster.model import Endpoint
 from scheduler.errors import InvalidError, Problem

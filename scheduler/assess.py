@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cluster.drivers import ACTORS, Driver, not_by
 from cluster.model import ClusterSpec
 from scheduler.engine.reasons import Reason
 from scheduler.links import Inbound
@@ -77,11 +78,14 @@ class Assessment:
         return self.against[0].reason if self.against else Reason.FITS
 
 
-def assess(spec: JobSpec, inputs: Sequence[InputData], cluster: ClusterSpec, now: float, inbound: Inbound | None = None) -> Assessment:
-    """Judge one job at one cluster at one time. `inbound` is how data comes there, as declared where nothing else is known."""
+def assess(
+    spec: JobSpec, inputs: Sequence[InputData], cluster: ClusterSpec, now: float, inbound: Inbound | None = None, driver: Driver = ACTORS
+) -> Assessment:
+    """Judge one job at one cluster at one time. `inbound` is how data comes there, as declared where nothing else is known; `driver`
+    is how its agent drives it."""
     rights = [(item.product, item.licences) for item in inputs]
     against = [from_refusal(refusal) for refusal in judge(spec, rights, cluster=cluster.name, jurisdiction=cluster.jurisdiction, now=now)]
-    against += _unsupported(spec, cluster)
+    against += _unsupported(spec, cluster, driver)
     inbound = inbound or Inbound(cluster.inbound_bandwidth_mib_s)
     held = frozenset(item.version.sha256 for item in inputs if item.version.sha256 in inbound.held)
     quoted = _quoted(inputs, cluster, held)
@@ -111,8 +115,8 @@ def _rank(item: Against) -> tuple[bool, Reason]:
     return item.reason in (Reason.CURRENCY, Reason.OVER_BUDGET), item.reason
 
 
-def _unsupported(spec: JobSpec, cluster: ClusterSpec) -> list[Against]:
-    found = forbidden(spec.runtime_env, cluster.ray_jobs) if spec.kind == "ray" else None
+def _unsupported(spec: JobSpec, cluster: ClusterSpec, driver: Driver) -> list[Against]:
+    found = not_by(driver, spec) or (forbidden(spec.runtime_env, cluster.ray_jobs) if spec.kind == "ray" else None)
     return [Against(Reason.KIND_UNSUPPORTED, *found)] if found else []
 
 

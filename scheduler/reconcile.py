@@ -137,6 +137,7 @@ def _hear(books: _Books, cluster: ClusterRecord, report: SyncRequest, policy: He
         columns |= {
             "copies": _stored(report.inventory.cache),
             "backend_version": report.inventory.version, "resizes": report.inventory.resizes, "remote_id": report.inventory.remote_id,
+            "driver": report.inventory.driver.model_dump(mode="json"),
         }  # fmt: skip
         fleet.replace_nodes(books.conn, cluster.name, report.inventory.nodes, now)
     elif report.cache is not None:

@@ -92,13 +92,15 @@ def judged(
     spec: JobSpec, inputs: Sequence[InputData], clusters: Iterable[ClusterRecord], now: float, rates: Iterable[Rate] = ()
 ) -> tuple[Way, ...]:
     """Every way to run a job, judged at some clusters; `rates` are those of like jobs."""
-    places, speeds = tuple((cluster.spec, cluster.inbound) for cluster in clusters), speeds_of(spec, rates)
+    places, speeds = tuple((cluster.spec, cluster.inbound, cluster.driver) for cluster in clusters), speeds_of(spec, rates)
     longer = slowdowns(speeds) if speeds else [1.0]
     return tuple(
         Way(
             resources,
             slowdown,
-            tuple(_longer(assess(_on(spec, resources), inputs, place, now, inbound), slowdown) for place, inbound in places),
+            tuple(
+                _longer(assess(_on(spec, resources), inputs, place, now, inbound, driver), slowdown) for place, inbound, driver in places
+            ),
             speed,
         )
         for resources, slowdown, speed in zip(resources_of(spec), longer, speeds or (None,), strict=True)

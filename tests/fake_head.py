@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,12 +29,14 @@ class FakeHead:
     facts: HeadFacts = FACTS
     nodes: bool = True
     address: str = ""
+    socket: str = ""  # A path; while the head listens a socket is there unless one was named.
     asked: list[str] = field(default_factory=list)
 
     def answer(self, method: str, question: bytes) -> bytes:
         """The fields of an answer: an empty status, then the value."""
         if method.endswith("GetAllNodeInfo"):
-            return self._value(b"node") if self.nodes else b"\n\x00"
+            # Of a node only its socket is told.
+            return self._value(b"\x1a" + bytes([len(self.socket)]) + self.socket.encode()) if self.nodes else b"\n\x00"
         if method.endswith("GetClusterId"):
             return self._value(bytes.fromhex(self.facts.cluster_id))
         if b"CLUSTER_METADATA" in question:
@@ -68,8 +72,11 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 @contextmanager
 def fake_head(head: FakeHead) -> Iterator[FakeHead]:
-    """The head, listening."""
-    with ThreadPoolExecutor(2) as pool:
+    """The head, listening, with a node on this machine."""
+    with ThreadPoolExecutor(2) as pool, tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as raylet:
+        if not head.socket:
+            head.socket = f"{folder}/raylet"
+            raylet.bind(head.socket)
         server = grpc.server(pool)
         server.add_generic_rpc_handlers((_Handlers(head),))
         head.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"

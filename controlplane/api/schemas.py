@@ -12,6 +12,7 @@ from typing import Generic, Literal, TypeVar
 from pydantic import AwareDatetime, Field
 
 from cluster.carbon import Carbon
+from cluster.drivers import ACTORS, Driver
 from cluster.model import BackendName, LeasePolicy, Mode
 from cluster.protocol import Preview, ResultFile
 from controlplane.api.bases import Answer, Asked
@@ -124,6 +125,8 @@ class ClusterView(Answer):
     cordon: Literal["open", "cordoned", "draining"]
     detail: str
     backend_version: str
+    driver: Driver = Field(default=ACTORS, description="how its agent drives it; by the Job API it runs less")
+    runs_only: str = Field(default="", description="what it is reduced to by its driver; empty: nothing is left out")
     remote_id: str = Field(default="", description="the cluster's own id, as its backend tells it; empty until its agent has counted nodes")
     heard_at: datetime | None
     created_at: datetime

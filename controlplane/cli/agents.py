@@ -16,14 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster.checks import Check
+    from cluster.model import Endpoint
     from controlplane.agent_client import AgentClient
     from controlplane.doctor import Diagnosis
 
 
 def agent(
     context: typer.Context,
-    address: Annotated[str, typer.Option(metavar="HOST:PORT", help="The address of the cluster's head.")],
     cluster: Annotated[str | None, typer.Argument(metavar="CLUSTER", help="The cluster that it speaks for; --join knows it.")] = None,
+    address: Annotated[str, typer.Option(metavar="HOST:PORT", help="The address of the cluster's head.")] = "",
+    dashboard: Annotated[
+        str, typer.Option(metavar="URL", help="The cluster's dashboard; its Job API is used where actors cannot be.")
+    ] = "",
+    driver: Annotated[
+        Literal["auto", "actors", "job-api"], typer.Option(help="How it drives the cluster; the Job API runs single commands only.")
+    ] = "auto",
     join: Annotated[
         str | None, typer.Option(metavar="TOKEN", envvar="CPN_JOIN_TOKEN", help="Join with a token of `cpn cluster token`, used once.")
     ] = None,
@@ -42,15 +49,26 @@ def agent(
     asked = context.ensure_object(Asked)
     if not cluster and not join:
         raise usage("an agent speaks for one cluster", "name it, or give --join TOKEN")
+    endpoint = _endpoint(address, dashboard, driver, ray_token_file)
     if doctor:
-        _diagnose(asked, cluster, join, address, ray_token_file, data_dir, output)
+        _diagnose(asked, cluster, join, endpoint, data_dir, output)
     server, token, name, folder = _member(asked, cluster, join, data_dir)
     from controlplane.agent_process import main as run
 
     status = run(
-        cluster=name, server=server, token=token, backend=backend, address=address, token_file=str(ray_token_file or ""), data_dir=folder,
+        cluster=name, server=server, token=token, backend=backend, endpoint=endpoint, data_dir=folder,
     )  # fmt: skip
     raise typer.Exit(status)
+
+
+def _endpoint(address: str, dashboard: str, driver: str, token_file: Path | None) -> Endpoint:
+    from cluster.model import Endpoint
+    from controlplane.cli.documents import validated
+
+    if not address and (driver == "actors" or not dashboard):
+        raise usage("an agent needs to know its cluster", "give --address HOST:PORT of its head, or --dashboard URL for its Job API alone")
+    given = {"address": address, "dashboard": dashboard, "driver": driver, "token_file": str(token_file or "")}
+    return validated(Endpoint, given, "the endpoint")
 
 
 def _agents_dir() -> Path:
@@ -93,15 +111,12 @@ def _member(asked: Asked, cluster: str | None, join_token: str | None, data_dir:
     return found.server, member.token, member.cluster, member.directory
 
 
-def _diagnose(
-    asked: Asked, cluster: str | None, join: str | None, address: str, token_file: Path | None, data_dir: Path | None, output: Output
-) -> None:  # fmt: skip
-    from cluster.model import Endpoint
+def _diagnose(asked: Asked, cluster: str | None, join: str | None, endpoint: Endpoint, data_dir: Path | None, output: Output) -> None:
     from controlplane.doctor import AgentPlan, diagnose
 
     found = access(asked)
     plan = AgentPlan(
-        cluster=cluster, token=found.token, join_token=join or "", endpoint=Endpoint(address=address, token_file=str(token_file or "")),
+        cluster=cluster, token=found.token, join_token=join or "", endpoint=endpoint,
         directory=data_dir.absolute() if data_dir else None, agents=_agents_dir(),
     )  # fmt: skip
     report = diagnose(plan, lambda token: _client(found.server, token))

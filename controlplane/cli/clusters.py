@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from controlplane.cli import completion, local_clusters
+from controlplane.cli.cluster_details import accelerators_in_use, cluster_details
 from controlplane.cli.failures import usage
 from controlplane.cli.options import ClusterName, Output, group
-from controlplane.cli.output import fields, grid, heading, note, show
+from controlplane.cli.output import grid, note, show
 from controlplane.cli.session import connect
-from controlplane.cli.text import MISSING, clock, joined, number, since, size
+from controlplane.cli.text import clock, joined, number, size
 
 if TYPE_CHECKING:
-    from cluster.carbon import Carbon
     from cluster.model import ClusterSpec
-    from controlplane.api.schemas import AcceleratorUse, ClusterView, NodeView, Page, TokenCreated
+    from controlplane.api.schemas import ClusterView, NodeView, Page, TokenCreated
     from controlplane.client import Client
 
 app = group()
@@ -62,6 +62,10 @@ def register(
     address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Push mode: the head's address.")] = None,
     dashboard: Annotated[str | None, typer.Option(metavar="URL", help="Push mode: the dashboard, if it is to be used.")] = None,
     token_file: Annotated[str | None, typer.Option(metavar="FILE", help="Push mode: the cluster's token, on the server's machine.")] = None,
+    driver: Annotated[
+        Literal["auto", "actors", "job-api"] | None,
+        typer.Option(help="Push mode: how it is driven; the Job API runs single commands only. [default: auto]", show_default=False),
+    ] = None,
     inbound_bandwidth: Annotated[float | None, typer.Option(metavar="MIB_S", help="Speed of transfers to it, in MiB/s.")] = None,
     on_lease_lost: LeaseEnd = None,
     ray_jobs: RayJobsSwitch = None,
@@ -85,7 +89,7 @@ def register(
     prices = {"cpu_hour": cpu_price, "memory_gib_hour": memory_price, "transfer_gib": transfer_price}
     _merge(document, "prices", {**prices, "accelerator_hour": _pairs("--accelerator-price", accelerator_price)})
     _merge(document, "labels", _pairs("--label", label) or {})
-    _merge(document, "endpoint", {"address": address, "dashboard": dashboard, "token_file": token_file})
+    _merge(document, "endpoint", {"address": address, "dashboard": dashboard, "token_file": token_file, "driver": driver})
     document |= _ray_jobs(ray_jobs, wheelhouse)
     spec = validated(ClusterSpec, document, str(file) if file else "the cluster")
     with connect(context) as client:
@@ -183,97 +187,17 @@ def _table(page: Page[ClusterView]) -> None:
     rows = [
         (item.name, item.jurisdiction, item.backend, item.mode, item.health, item.cordon, f"{item.nodes_ready}/{item.nodes}",
          f"{number(item.cpu_used)}/{number(item.cpu)}", f"{size(item.memory_used_bytes)}/{size(item.memory_bytes)}",
-         _accelerators(item.accelerators), item.runs, str(item.prices.cpu_hour))
+         accelerators_in_use(item.accelerators), item.runs, str(item.prices.cpu_hour))
         for item in page.items
     ]  # fmt: skip
     grid(headers, rows, none="no clusters yet; add one with `cpn cluster register`")
-
-
-def _accelerators(items: list[AcceleratorUse]) -> str:
-    return ", ".join(f"{number(item.used)}/{item.total} {item.model}" for item in items) or MISSING
 
 
 @app.command("show")
 def show_cluster(context: typer.Context, name: ClusterName, output: Output = "table") -> None:
     """One cluster: health, prices, capacity, computing power."""
     with connect(context) as client:
-        show(client.cluster(name), output, _details)
-
-
-def _tariff(item: ClusterView) -> list[tuple[str, str]]:
-    """What hours cost now and after the next change, and all tariffs."""
-    if item.tariff is None or item.prices.tariffs is None:
-        return []
-    now = f"hours cost {number(item.tariff.factor)} of these prices"
-    if item.tariff.changes_at is not None and item.tariff.next_factor is not None:
-        now += f", from {clock(item.tariff.changes_at)} on {number(item.tariff.next_factor)}"
-    listed = "; ".join(f"{hours} {number(float(hours.factor))}" for hours in item.prices.tariffs.hours)
-    return [("tariff now", now), (f"tariffs in {item.prices.tariffs.time_zone}", f"{listed}; else 1")]
-
-
-def _cache(item: ClusterView) -> str:
-    if item.cache is None:
-        return MISSING
-    return f"{size(item.cache.used_bytes)} of {size(item.cache.capacity_bytes)} in use, {item.cache.copies} copies"
-
-
-def _details(item: ClusterView) -> None:
-    from workloads.resources import format_flops
-
-    prices = item.prices
-    fields([
-        ("name", item.name), ("jurisdiction", item.jurisdiction), 
-        ("backend", f"{item.backend} ({item.backend_version or 'version unknown'})"),
-        ("own id", item.remote_id),
-        ("mode", item.mode), ("health", item.health), ("detail", item.detail), ("state", item.cordon), ("labels", joined(item.labels)),
-        ("heard", f"{since(item.heard_at)} ago" if item.heard_at else "never"), ("registered", clock(item.created_at)),
-        ("nodes", f"{item.nodes_ready} of {item.nodes} ready"), ("runs", item.runs),
-        ("cpu", f"{number(item.cpu_used)} of {number(item.cpu)} cores in use"),
-        ("memory", f"{size(item.memory_used_bytes)} of {size(item.memory_bytes)} in use"),
-        ("accelerators", _accelerators(item.accelerators)),
-        *([("jobs of kind ray", _bring(item))] if item.backend == "ray" else []),
-        ("without a lease", "runs stop" if item.on_lease_lost == "stop" else "runs go on"),
-        ("inbound", f"{number(item.inbound_bandwidth_mib_s)} MiB/s declared"), ("cache", _cache(item)),
-    ])  # fmt: skip
-    heading("Prices")
-    fields([
-        ("core-hour", str(prices.cpu_hour)), ("GiB-hour", str(prices.memory_gib_hour)), ("GiB transferred in", str(prices.transfer_gib)),
-        *((f"{model}-hour", str(price)) for model, price in sorted(prices.accelerator_hour.items())),
-        *_tariff(item),
-    ])  # fmt: skip
-    if item.carbon is not None:
-        heading("Carbon")
-        fields(_carbon(item.carbon))
-    if item.windows:
-        from controlplane.cli.windows import window_rows
-
-        heading("Maintenance and reservations")
-        window_rows(item.windows)
-    heading("Computing power")
-    rows = [
-        (power.compute_class, power.precision, format_flops(power.rated), format_flops(power.available), format_flops(power.allocated))
-        for power in item.flops
-    ]
-    grid(["CLASS", "PRECISION", ">RATED", ">AVAILABLE", ">ALLOCATED"], rows, none="nothing rated")
-    for missing in item.unrated:
-        print(f"unrated: {missing.count} of {missing.what}")
-
-
-def _bring(item: ClusterView) -> str:
-    """What jobs of kind ray may bring there."""
-    if item.ray_jobs is None:
-        return "off"
-    source = f" from {item.ray_jobs.wheelhouse}" if item.ray_jobs.wheelhouse else ""
-    return f"may bring {', '.join(item.ray_jobs.runtime_env) or 'nothing'}{source}"
-
-
-def _carbon(found: Carbon) -> list[tuple[str, str]]:
-    return [
-        ("intensity", f"{number(found.grams_per_kwh)} g/kWh"),
-        *((f"  {item}", f"{number(item.grams_per_kwh)} g/kWh") for item in found.hours), ("time zone", found.time_zone or MISSING),
-        *((f"{name} draws", f"{number(watts)} W") for name, watts in sorted(found.watts.items())), ("overhead", number(found.overhead)),
-        *([] if "core" in found.watts else [("runs there", "unrated, because nobody has said what a core draws (carbon.watts.core)")]),
-    ]  # fmt: skip
+        show(client.cluster(name), output, cluster_details)
 
 
 @app.command("change")
@@ -316,7 +240,7 @@ def change(
         if no_tariffs:
             document["prices"] = before.prices.model_dump(mode="json", exclude={"tariffs"})
         patch = validated(ClusterPatch, document, str(file) if file else "the change")
-        show(client.change_cluster(name, patch), output, _details)
+        show(client.change_cluster(name, patch), output, cluster_details)
 
 
 def _tell_of_nothing(before: ClusterView, *, no_carbon: bool, no_tariffs: bool, no_ray_jobs: bool) -> None:
@@ -381,7 +305,7 @@ def list_nodes(
 def _node_table(page: Page[NodeView]) -> None:
     rows = [
         (item.cluster, item.name, "ready" if item.ready else "not ready", f"{number(item.cpu_used)}/{number(item.cpu)}",
-         f"{size(item.memory_used_bytes)}/{size(item.memory_bytes)}", _accelerators(item.accelerators), joined(item.labels))
+         f"{size(item.memory_used_bytes)}/{size(item.memory_bytes)}", accelerators_in_use(item.accelerators), joined(item.labels))
         for item in page.items
     ]  # fmt: skip
     grid(

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic_core import from_json
 from sqlalchemy import BindParameter, Connection, Text, bindparam, cast, delete, insert, select, update
 
+from cluster.drivers import ACTORS, Driver
 from cluster.health import Health
 from cluster.model import ClusterSpec, Node
 from cluster.replicas import CacheState, Transfer
@@ -26,7 +27,7 @@ _CLUSTERS = select(
     cast(clusters.c.spec, Text), clusters.c.cordon, clusters.c.health, clusters.c.detail, clusters.c.agent_id, clusters.c.backend_version,
     clusters.c.heard_at, clusters.c.reachable_at, clusters.c.created_at, clusters.c.introduced, clusters.c.resizes,
     clusters.c.remote_id, cast(clusters.c.links, Text),
-    cast(clusters.c.copies, Text),
+    cast(clusters.c.copies, Text), cast(clusters.c.driver, Text),
 ).order_by(clusters.c.name)  # fmt: skip
 _CLUSTER = _CLUSTERS.where(clusters.c.name == _NAME)
 _KNOWN_AS = (
@@ -159,8 +160,8 @@ def list_queues(conn: Connection) -> list[QueueRecord]:
 
 
 def _cluster(row: Any) -> ClusterRecord:
-    spec, cordon, health, *rest, links, copies = row
-    rest += [_read_links(links), _read_copies(copies) if copies else None]
+    spec, cordon, health, *rest, links, copies, driver = row
+    rest += [_read_links(links), _read_copies(copies) if copies else None, _read_driver(driver) if driver else ACTORS]
     return ClusterRecord(_read_spec(spec), cordon, Health(health), *rest)
 
 
@@ -178,6 +179,11 @@ def _read_links(text: str) -> Samples:
 @lru_cache(MOST_PARSED_COPIES)
 def _read_copies(text: str) -> CacheState:
     return CacheState.model_validate_json(text)
+
+
+@lru_cache(MOST_PARSED)
+def _read_driver(text: str) -> Driver:
+    return Driver.model_validate_json(text)
 
 
 @lru_cache(MOST_PARSED)

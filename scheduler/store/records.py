@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic_core import from_json, to_json
 
+from cluster.drivers import ACTORS, Driver
 from cluster.health import Health
 from cluster.model import ClusterSpec, Node
 from cluster.replicas import CacheState
@@ -240,6 +241,7 @@ class ClusterRecord:
     remote_id: str = ""
     links: Samples = field(default_factory=dict)
     copies: CacheState | None = None
+    driver: Driver = ACTORS
 
     @property
     def name(self) -> str:

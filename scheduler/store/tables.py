@@ -50,6 +50,7 @@ queues = Table("queues", metadata,
 # health: healthy | suspect | lost. `heard_at` is the last sync, `reachable_at` the last one whose cluster answered.
 # resizes: its backend can grow and shrink a gang that runs.
 # remote_id: the cluster's own id, as its backend tells it; empty: not known yet. No two members have the same.
+# driver: how its agent drives it (cluster.drivers.Driver); none: by actors.
 # links: the last transfers to it by the member they came from, each [bytes, seconds, told at, capped].
 # copies: what its caches hold of data from elsewhere, as its agent told last (cluster.replicas.CacheState).
 # introduced: the agent has named its runs since it took over, since they were given up, and since the server began.
@@ -61,7 +62,8 @@ clusters = Table("clusters", metadata,
     Column("created_at", Float, nullable=False), Column("introduced", Boolean, nullable=False, server_default=false()),
     Column("resizes", Boolean, nullable=False, server_default=false()),
     Column("remote_id", String(64), nullable=False, server_default=text("''")),
-    Column("links", JSON, nullable=False, server_default=text("'{}'")), Column("copies", JSON(none_as_null=True)))  # fmt: skip
+    Column("links", JSON, nullable=False, server_default=text("'{}'")), Column("copies", JSON(none_as_null=True)),
+    Column("driver", JSON(none_as_null=True)))  # fmt: skip
 
 nodes = Table("nodes", metadata,
     Column("cluster", String(63), primary_key=True), Column("name", String(253), primary_key=True),

@@ -213,28 +213,6 @@ class BackendSuite:
 
         self.check(backend, scenario)
 
-    def test_a_gang_runs_as_one(self, backend: ClusterBackend) -> None:
-        async def scenario(watch: Watch) -> None:
-            run = self.make_run("suite-gang-1", "ok", workers=2)
-            assert len(run.nodes) == 2
-            await backend.start(run)
-            finished = await watch.first(run.run_id, RunFinished)
-            assert finished.outcome == "succeeded"
-            assert watch.types(run.run_id) == ["starting", "started", "finished"]
-            await backend.forget(run.run_id)
-
-        self.check(backend, scenario)
-
-    def test_a_gang_stops_as_one(self, backend: ClusterBackend) -> None:
-        async def scenario(watch: Watch) -> None:
-            run = self.make_run("suite-gang-2", "slow", workers=2)
-            await backend.start(run)
-            await watch.first(run.run_id, RunStarted)
-            await self.release(backend, watch, run.run_id)
-            assert watch.types(run.run_id) == ["starting", "started", "finished"]
-
-        self.check(backend, scenario)
-
     def test_a_later_agent_adopts_a_running_run_and_hears_its_end(self, backend: ClusterBackend) -> None:
         async def scenario() -> None:
             run = self.make_run("suite-adopt-1", "slow")
@@ -271,6 +249,32 @@ class BackendSuite:
                 assert watch.of(run.run_id) == []
 
         asyncio.run(scenario())
+
+
+class GangSuite(BackendSuite):
+    """The contract of a backend that runs gangs too, and changes their size."""
+
+    def test_a_gang_runs_as_one(self, backend: ClusterBackend) -> None:
+        async def scenario(watch: Watch) -> None:
+            run = self.make_run("suite-gang-1", "ok", workers=2)
+            assert len(run.nodes) == 2
+            await backend.start(run)
+            finished = await watch.first(run.run_id, RunFinished)
+            assert finished.outcome == "succeeded"
+            assert watch.types(run.run_id) == ["starting", "started", "finished"]
+            await backend.forget(run.run_id)
+
+        self.check(backend, scenario)
+
+    def test_a_gang_stops_as_one(self, backend: ClusterBackend) -> None:
+        async def scenario(watch: Watch) -> None:
+            run = self.make_run("suite-gang-2", "slow", workers=2)
+            await backend.start(run)
+            await watch.first(run.run_id, RunStarted)
+            await self.release(backend, watch, run.run_id)
+            assert watch.types(run.run_id) == ["starting", "started", "finished"]
+
+        self.check(backend, scenario)
 
     def elastic(self, run_id: str, workers: int = 1) -> tuple[RunRequest, Callable[[int, int], GangSize]]:
         """A run that may be resized and goes on until it is stopped, and its sizes by generation and number of workers."""

@@ -11,6 +11,7 @@ from alembic.config import Config
 from sqlalchemy import text
 
 import scheduler.store.migrate as steps
+from cluster.drivers import ACTORS, Driver
 from cluster.model import ClusterSpec, Node
 from cluster.replicas import CacheState, Transfer
 from scheduler.errors import ConflictError, NotFoundError
@@ -47,6 +48,15 @@ def test_clusters_and_nodes_come_back_as_they_went_in(store: Store) -> None:
     store.write(lambda tx: fleet.remove_cluster(tx.conn, "c"))
     with store.read() as conn:
         assert (fleet.list_nodes(conn), list_windows(conn, NOW)) == ([], [])
+
+
+def test_how_a_member_is_driven_comes_back(store: Store) -> None:
+    store.write(lambda tx: fleet.add_cluster(tx.conn, cluster_spec(), NOW))
+    driver = Driver(way="job-api", why="another Ray")
+    for given, found in ((None, ACTORS), (driver.model_dump(mode="json"), driver)):
+        store.write(lambda tx, given=given: fleet.update_cluster(tx.conn, "c", driver=given))  # type: ignore[misc]
+        with store.read() as conn:
+            assert fleet.get_cluster(conn, "c").driver == found
 
 
 def test_transfers_and_copies_of_a_member_come_back(store: Store) -> None:

@@ -7,9 +7,8 @@ it is left out when the first one failed.
 
 from __future__ import annotations
 
-import importlib.metadata
+import contextlib
 import json
-import platform
 import socket
 import urllib.error
 import urllib.request
@@ -18,9 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.backends.ray.gcs import HeadFacts, head_facts
+from cluster.backends.ray.choosing import BY_OPERATOR, ONLY_DASHBOARD, choose
+from cluster.backends.ray.gcs import HeadFacts, cluster_id, head_facts
 from cluster.backends.ray.probing import MOST_NODES, ClusterFacts, NodeFacts, probe
+from cluster.backends.ray.versions import Versions
 from cluster.checks import Check, CheckName, clock_found, failed, failures, passed, skipped
+from cluster.drivers import ACTORS, JOB_API_RUNS, Driver
 from cluster.errors import AuthenticationError, ClusterError, UnreachableError
 from cluster.model import Endpoint
 
@@ -33,15 +35,6 @@ Probe = Callable[[str, Path | None], ClusterFacts]
 
 
 @dataclass(frozen=True)
-class Versions:
-    """What this machine has. Ray lets a process in only where both are the cluster's, to the last digit."""
-
-    ray: str
-    python: str
-    package: str
-
-
-@dataclass(frozen=True)
 class Examination:
     """All checks in order, and the cluster's own id, empty when its head did not tell it."""
 
@@ -49,20 +42,21 @@ class Examination:
     cluster_id: str = ""
 
 
-def own_versions() -> Versions:
-    """Of Ray, Python and cpn as they are installed here."""
-    return Versions(importlib.metadata.version("ray"), platform.python_version(), importlib.metadata.version("cpn"))
-
-
 def examine(endpoint: Endpoint, own: Versions, *, probe_nodes: Probe = probe) -> Examination:
     """Look at everything. Blocks: milliseconds to a few seconds for the head, `probing.PROBE_S` at most for the nodes."""
     checks, token = _token(endpoint.token_file)
+    if endpoint.dashboard and (endpoint.driver == "job-api" or (endpoint.driver == "auto" and not endpoint.address)):
+        why = BY_OPERATOR if endpoint.driver == "job-api" else ONLY_DASHBOARD
+        return Examination((*checks, *_by_job_api(endpoint, token, None, why if not failures(checks) else "")), _own_id(endpoint, token))
     checks = [*_address(endpoint.address), *checks]
     if failures(checks):
         rest: tuple[CheckName, ...] = ("head", *_AFTER_HEAD, "dashboard", "driver", *_AFTER_DRIVER)
         return Examination((*checks, *skipped(rest, "the address or the token file has to be corrected first")))
     facts, answer = _head(endpoint.address, token)
     checks += answer
+    driver = _driver(endpoint, own, facts)
+    if facts is not None and driver.way == "job-api":
+        return Examination((*checks, *_by_job_api(endpoint, token, facts, driver.why)), facts.cluster_id)
     checks += _versions(facts, own) if facts else skipped(_AFTER_HEAD, "the head did not answer")
     checks += _dashboard(endpoint.dashboard, token, facts)
     if facts is None or failures(checks):
@@ -70,6 +64,38 @@ def examine(endpoint: Endpoint, own: Versions, *, probe_nodes: Probe = probe) ->
     else:
         checks += _nodes(endpoint, own, probe_nodes)
     return Examination(tuple(checks), facts.cluster_id if facts else "")
+
+
+def _driver(endpoint: Endpoint, own: Versions, facts: HeadFacts | None) -> Driver:
+    """How an agent here would drive it; actors where the head does not say."""
+    try:
+        return choose(endpoint, own) if facts is not None else ACTORS
+    except ClusterError:
+        return ACTORS
+
+
+def _by_job_api(endpoint: Endpoint, token: str, facts: HeadFacts | None, why: str) -> list[Check]:
+    """What has to be so where a cluster is driven by its Job API; nothing is looked at where there is no reason `why`."""
+    names: tuple[CheckName, ...] = ("dashboard", "job-api")
+    if not why:
+        return skipped(names, "the token file has to be corrected first")
+    checks = _dashboard(endpoint.dashboard, token, facts)
+    if failures(checks):
+        return [*checks, *skipped(names[1:], "the dashboard did not answer as it should")]
+    try:
+        _fetch(f"{endpoint.dashboard.rstrip('/')}/api/v0/nodes?limit=1", token)
+    except (OSError, ValueError) as error:
+        remedy = "start the head with its dashboard whole (`pip install ray[default]`): the Job API and the state API are needed"
+        return [*checks, failed("job-api", f"{endpoint.dashboard} does not list its nodes ({error})", remedy, "dashboard")]
+    return [*checks, passed("job-api", f"it will be driven by Ray's Job API ({why}), which runs {JOB_API_RUNS}")]
+
+
+def _own_id(endpoint: Endpoint, token: str) -> str:
+    """The cluster's own id where its head answers too; empty where only the dashboard can be reached."""
+    if endpoint.address:
+        with contextlib.suppress(ClusterError):
+            return cluster_id(endpoint.address, token, LIMIT_S).hex()
+    return ""
 
 
 def _address(address: str) -> list[Check]:

@@ -21,6 +21,8 @@ _STORED = "/ray.rpc.InternalKVGcsService/InternalKVGet"
 # Of both answers the first field is the status, the second what was asked for; of the question, key and namespace.
 _ANSWER_FIELD, _KEY_FIELD, _NAMESPACE_FIELD = 2, 1, 2
 _BYTES_WIRE = 2
+# Of a node: the socket of its raylet.
+_SOCKET_FIELD = 3
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,17 @@ def has_nodes(address: str, token: str, timeout_s: float) -> bool:
     Blocks for at most `timeout_s`. Raises UnreachableError, AuthenticationError.
     """
     return bool(_answer(_ask(address, token, timeout_s, _NODES, b"")))
+
+
+def sockets(address: str, token: str, timeout_s: float) -> tuple[str, ...]:
+    """Where the nodes of the head at `address` listen on their own machines: the paths of their raylets' sockets.
+
+    Blocks for at most `timeout_s`. Raises UnreachableError, AuthenticationError.
+    """
+    message = _ask(address, token, timeout_s, _NODES, b"")
+    nodes = [value for field, value in _fields(message) if field == _ANSWER_FIELD]
+    found = (value for node in nodes for field, value in _fields(node) if field == _SOCKET_FIELD)
+    return tuple(path.decode(errors="replace") for path in found)
 
 
 def head_facts(address: str, token: str, timeout_s: float) -> HeadFacts:

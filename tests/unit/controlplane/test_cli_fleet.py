@@ -42,7 +42,7 @@ def test_a_cluster_is_registered_by_options(server: FakeServer) -> None:
         "name": "sh", "backend": "ray", "mode": "push", "jurisdiction": "CN-SH", "labels": {"tier": "gold"}, "on_lease_lost": "stop",
         "inbound_bandwidth_mib_s": 250.0,
         "prices": PRICES,
-        "endpoint": {"address": "10.0.0.5:6379", "dashboard": "", "token_file": "/t"}, "carbon": None, "ray_jobs": None,
+        "endpoint": {"address": "10.0.0.5:6379", "dashboard": "", "token_file": "/t", "driver": "auto"}, "carbon": None, "ray_jobs": None,
     }  # fmt: skip
 
 
@@ -76,6 +76,30 @@ def test_how_full_the_caches_are_is_shown(server: FakeServer, cache: dict[str, i
 def test_what_jobs_of_kind_ray_may_bring_is_shown(server: FakeServer, rules: dict[str, Any] | None, words: str) -> None:
     server.answers["GET /clusters/sh"] = cluster(ray_jobs=rules)
     assert words in " ".join(server.run("cluster", "show", "sh").stdout.split()).replace("ray off", "ray  off")
+
+
+def test_how_it_is_driven_is_shown_where_that_leaves_something_out(server: FakeServer) -> None:
+    server.answers["GET /clusters/sh"] = cluster()
+    assert "driven by" not in server.run("cluster", "show", "sh").stdout
+    driver = {"way": "job-api", "why": "the cluster has Ray 2.9.3, the agent 2.60.0"}
+    server.answers["GET /clusters/sh"] = cluster(driver=driver, runs_only="jobs of kind command")
+    said = " ".join(server.run("cluster", "show", "sh").stdout.split())
+    assert "driven by Ray's Job API: the cluster has Ray 2.9.3, the agent 2.60.0 runs only jobs of kind command" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "give --address HOST:PORT of its head, or --dashboard URL for its Job API alone"),
+        (["--driver", "job-api"], "give --address HOST:PORT of its head, or --dashboard URL"),
+        (["--dashboard", "http://h:8265", "--driver", "actors"], "give --address HOST:PORT of its head"),
+        (["--address", "h:6379", "--driver", "job-api"], "dashboard: the Job API is the dashboard's"),
+    ],
+)
+def test_an_agent_is_told_how_it_could_reach_its_cluster(server: FakeServer, options: list[str], words: str) -> None:
+    result = server.run("agent", "sh", *options)
+    assert (result.exit_code, server.requests) == (2, [])
+    assert words in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize("option", ["--no-join-token", "--no-agent-token"])

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.backends.ray.examining import Versions
+from cluster.backends.ray.versions import Versions
 from cluster.checks import Check, failures
 from cluster.model import Endpoint
 from controlplane import doctor

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cluster.drivers import Driver
 from cluster.model import ClusterSpec
 from scheduler.assess import Assessment, InputData, assess, from_refusal, granted_quote, is_local
 from scheduler.engine.reasons import POLICY, Reason
@@ -142,3 +143,33 @@ def test_a_kind_that_a_cluster_does_not_run_stands_behind_rights_and_before_mone
     found = judged(member, kind="ray", command=["python", "main.py"], **asked)
     assert [item.reason for item in found.against] == reasons
     assert (found.quote is not None, judged(member).against) == (True, ())
+
+
+BY_JOB_API = Driver(way="job-api", why="the cluster has Ray 2.9.3, the agent 2.60.0")
+SHARE = {"accelerator": {"model": "H200", "share": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "missing"),
+    [
+        ({}, ""),
+        ({"resources": {"accelerator": {"model": "H200", "count": 2}}}, ""),
+        ({"kind": "sql", "command": [], "sql": "SELECT 1"}, "a job of kind sql"),
+        ({"kind": "training"}, "a job of kind training"),
+        ({"resources": {"workers": 2}}, "a gang"),
+        ({"resources": {"workers": {"min": 1, "max": 2}}}, "a gang"),
+        ({"inputs": {"flights": "nyc/flights@1"}}, "a job with inputs"),
+        ({"resources": SHARE}, "a share of an accelerator"),
+    ],
+)  # fmt: skip
+def test_what_the_job_api_cannot_run_is_refused_there_with_the_reason(fields: dict[str, Any], missing: str) -> None:
+    spec = job_spec(**fields)
+    found = assess(spec, (), GZ, NOW, None, BY_JOB_API)
+    assert assess(spec, (), GZ, NOW).against == ()
+    if not missing:
+        assert found.against == ()
+        return
+    (against,) = found.against
+    assert against.reason is Reason.KIND_UNSUPPORTED
+    assert against.message == f"the cluster is driven by Ray's Job API ({BY_JOB_API.why}), which cannot run {missing}"
+    assert "run the agent on a node, with the cluster's own Ray and Python" in against.remedy

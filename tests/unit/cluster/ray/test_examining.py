@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from cluster.backends.ray.examining import Examination, Versions, examine, own_versions
+from cluster.backends.ray.examining import Examination, examine
 from cluster.backends.ray.gcs import HeadFacts, has_nodes, head_facts
 from cluster.backends.ray.probing import ClusterFacts
+from cluster.backends.ray.versions import Versions, own_versions
 from cluster.checks import Check, failures
 from cluster.errors import AuthenticationError, ClusterError, UnreachableError
 from cluster.model import Endpoint
@@ -233,3 +234,40 @@ def test_the_versions_of_this_machine_are_known() -> None:
     own = own_versions()
     assert own.ray.count(".") == own.python.count(".") == 2
     assert own.package
+
+
+def states(found: Examination) -> dict[str, str]:
+    return {check.name: check.state for check in found.checks}
+
+
+@pytest.mark.parametrize("changes", [{"driver": "job-api"}, {"address": ""}, {"driver": "job-api", "address": ""}])
+def test_by_the_job_api_only_the_dashboard_is_looked_at(look: Look, changes: dict[str, str]) -> None:
+    with fake_dashboard() as url:
+        found = look(nodes=ClusterError("nobody may connect"), dashboard=url, **changes)
+    assert states(found) == {"dashboard": "passed", "job-api": "passed"}
+    assert "Ray's Job API" in found.checks[-1].found
+    assert found.cluster_id == ("" if changes.get("address") == "" else FACTS.cluster_id)
+
+
+def test_another_ray_with_a_dashboard_is_no_fault_but_less(look: Look) -> None:
+    with fake_dashboard() as url:
+        found = look(nodes=ClusterError("nobody may connect"), dashboard=url, own=replace(OWN, ray="2.9.3"))
+        assert states(found) == {"address": "passed", "head": "passed", "token": "passed", "dashboard": "passed", "job-api": "passed"}
+        assert "the cluster has Ray 2.60.0, the agent 2.9.3" in found.checks[-1].found
+        strict = look(dashboard=url, driver="actors", own=replace(OWN, ray="2.9.3"))
+    assert only_failure(strict).name == "ray-version"
+
+
+def test_a_dashboard_that_cannot_be_used_is_a_fault_where_it_is_needed(look: Look, tmp_path: Path) -> None:
+    with fake_dashboard(answer={"session_name": "another"}) as url:
+        found = look(dashboard=url, own=replace(OWN, ray="2.9.3"))
+        assert (only_failure(found).name, states(found)["job-api"]) == ("dashboard", "skipped")
+    with fake_dashboard() as url:
+        broken = look(dashboard=url, driver="job-api", token_file=str(tmp_path / "none"))
+    assert only_failure(broken).field == "token_file"
+    assert states(broken) == {"token": "failed", "dashboard": "skipped", "job-api": "skipped"}
+
+
+def test_the_job_api_needs_a_dashboard() -> None:
+    with pytest.raises(ValueError, match="the Job API is the dashboard's"):
+        Endpoint(address="h:1", driver="job-api")
