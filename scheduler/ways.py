@@ -49,8 +49,9 @@ def on_model(ways: Sequence[Way], choice: int) -> str:
 def class_of(document: Mapping[str, Any], spec: JobSpec) -> str:
     """Jobs of which this is the same are judged alike; `document` is the spec as stored. Like jobs share what is learned of them."""
     learns = spec.resources.accelerator is not None and spec.resources.accelerator.learns
-    fields = ("tenant", "purpose", "inputs", "resources", "placement", "max_runtime", "budget", *(("kind", "name") if learns else ()))
-    return dumps([document[field] for field in fields])
+    fields = ("tenant", "purpose", "inputs", "resources", "placement", "max_runtime", "budget", "kind", *(("name",) if learns else ()))
+    # A member may run some kinds only, and of programs for Ray those that bring no more than it allows.
+    return dumps([*(document[field] for field in fields), document.get("runtime_env")])
 
 
 def resources_of(spec: JobSpec) -> Iterator[Resources]:

@@ -112,7 +112,7 @@ class FakeJobApi:
             log.flush()
             job.process = subprocess.Popen(
                 job.document["entrypoint"], shell=True, cwd=job.folder, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, "RAY_AUTH_TOKEN": "raysecret"},
+                env={**os.environ, "RAY_AUTH_TOKEN": "raysecret", "TMPDIR": str(job.folder)},
             )  # fmt: skip
 
     def close(self) -> None:

@@ -40,6 +40,10 @@ LeaseEnd = Annotated[
     Literal["stop", "continue"] | None,
     typer.Option(help="What its runs do when its agent cannot reach the server for the time of the lease. [default: stop]"),
 ]
+DriverChoice = Annotated[
+    Literal["auto", "actors", "job-api"] | None,
+    typer.Option(help="Push mode: how it is driven; the Job API runs single commands only. [default: auto]", show_default=False),
+]
 
 
 @app.command("register")
@@ -62,10 +66,7 @@ def register(
     address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Push mode: the head's address.")] = None,
     dashboard: Annotated[str | None, typer.Option(metavar="URL", help="Push mode: the dashboard, if it is to be used.")] = None,
     token_file: Annotated[str | None, typer.Option(metavar="FILE", help="Push mode: the cluster's token, on the server's machine.")] = None,
-    driver: Annotated[
-        Literal["auto", "actors", "job-api"] | None,
-        typer.Option(help="Push mode: how it is driven; the Job API runs single commands only. [default: auto]", show_default=False),
-    ] = None,
+    driver: DriverChoice = None,
     inbound_bandwidth: Annotated[float | None, typer.Option(metavar="MIB_S", help="Speed of transfers to it, in MiB/s.")] = None,
     on_lease_lost: LeaseEnd = None,
     ray_jobs: RayJobsSwitch = None,

@@ -44,6 +44,7 @@ class BoundedLog:
         self._last, self._dropped = "", 0
 
     def write(self, data: bytes, last: bool = False) -> None:
+        """Take more of it; with `last` a character that is not whole is broken."""
         text = self._decoder.decode(data, last)
         kept, rest = text[: self._room], text[self._room :]
         self._room -= len(kept)
@@ -56,6 +57,7 @@ class BoundedLog:
             self._last = self._last[over:]
 
     def close(self) -> None:
+        """Write what was held back, and how much is missing before it."""
         self.write(b"", last=True)
         if self._dropped:
             self._write(f"\n[cpn: {self._dropped} characters are left out here, because the log is larger than what is kept]\n")

@@ -142,3 +142,15 @@ def test_like_jobs_alone_are_judged_together_where_speeds_are_learned() -> None:
 
     assert key("a", BOTH) == key("b", BOTH)
     assert key("a", OPEN) != key("b", OPEN)
+
+
+def test_jobs_of_another_kind_are_judged_apart_for_some_members_run_some_kinds_only() -> None:
+    def key(**fields: Any) -> str:
+        spec = job_spec(**fields)
+        return class_of(spec.model_dump(mode="json"), spec)
+
+    assert key(name="a") == key(name="b")
+    assert key() != key(kind="sql", command=[], sql="SELECT 1")
+    program = {"kind": "ray", "command": ["python", "main.py"]}
+    packed = {**program, "runtime_env": {"env_vars": {"A": "1"}}}
+    assert len({key(), key(**program), key(**packed)}) == 3
