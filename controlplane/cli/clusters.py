@@ -29,6 +29,9 @@ AcceleratorPrice = Annotated[
     typer.Option("--accelerator-price", metavar="MODEL=PRICE", help='Per accelerator-hour, like H200="35.00 CNY"; repeatable.'),
 ]
 
+ClusterFile = Annotated[
+    Path | None, typer.Option("-f", "--file", metavar="FILE", help="The cluster as a document; options given here win.")
+]
 RayJobsSwitch = Annotated[
     bool | None, typer.Option("--ray-jobs/--no-ray-jobs", help="Whether it runs jobs of kind ray. [default: not]", show_default=False)
 ]
@@ -50,9 +53,7 @@ DriverChoice = Annotated[
 def register(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(metavar="CLUSTER", help="The name to give it.")] = None,
-    file: Annotated[
-        Path | None, typer.Option("-f", "--file", metavar="FILE", help="The cluster as a document; options given here win.")
-    ] = None,
+    file: ClusterFile = None,
     backend: Annotated[Literal["ray", "memory"] | None, typer.Option(help="What runs there.")] = None,
     jurisdiction: Annotated[str | None, typer.Option(help="Where it lies, like CN-SH.")] = None,
     mode: Annotated[
