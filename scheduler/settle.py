@@ -23,7 +23,7 @@ from scheduler.lifecycle import Cause, State
 from scheduler.retry import GiveUp, Retry, decide
 from scheduler.store import fleet, rates
 from scheduler.store.changes import Changes
-from scheduler.store.records import JobRecord, RunRecord, Sizing
+from scheduler.store.records import Document, JobRecord, RunRecord, Sizing
 from scheduler.store.session import Connection
 from workloads.catalogue.pricing import Prices, Quote, QuotedInput, Receipt, charged_time, settle_run
 from workloads.resources import EXACT, Resources
@@ -71,7 +71,7 @@ class Terms:
             return make_receipt(self, spec, job, run, now).model_dump(mode="json")
         of_data = frozenset(spec.inputs.values()), spec.purpose, job.tenant, run.state == State.SUCCEEDED
         of_time = run.started_at, run.finished_at, now
-        like = run.cluster, to_json(run.quote), to_json(run.held), len(run.nodes), of_data, of_time
+        like = run.cluster, _text(run.quote), _text(run.held), len(run.nodes), of_data, of_time
         if like not in self._receipts:
             self._receipts[like] = make_receipt(self, spec, job, run, now).model_dump(mode="json")
         return {**self._receipts[like], "job_id": job.id, "run_id": run.id}
@@ -144,7 +144,7 @@ def _give_up(changes: Changes, job: JobRecord, why: GiveUp, finish: State, cause
 
 def make_receipt(terms: Terms, spec: JobSpec, job: JobRecord, run: RunRecord, now: float) -> Receipt:
     """What the run used, line by line, never over its quote."""
-    quote = _read_quote(to_json(run.quote))
+    quote = _read_quote(_text(run.quote))
     began, ended = run.started_at or now, run.finished_at or now
     wall_s = ended - began
     delivered = run.state == State.SUCCEEDED
@@ -175,8 +175,12 @@ def _as_at_its_peak(sizing: Sizing, quote: Quote, prices: Prices, began: float, 
     return EXACT.divide(sum((seconds * count for count, seconds in spans), Decimal(0)), Decimal(sizing.peak))
 
 
+def _text(document: dict[str, Any]) -> str | bytes:
+    return document.text if isinstance(document, Document) else to_json(document)
+
+
 @lru_cache(maxsize=MOST_REMEMBERED)
-def _read_quote(text: bytes) -> Quote:
+def _read_quote(text: str | bytes) -> Quote:
     """A quote as it was stored; like runs have like quotes."""
     return Quote.model_validate(from_json(text))
 

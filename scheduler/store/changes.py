@@ -18,15 +18,15 @@ from scheduler.errors import StaleStateError
 from scheduler.lifecycle import FINAL, RUN_MOVES, Cause, State, move
 from scheduler.store import arrays, consequences, ledger, outbox, rates
 from scheduler.store.parts import parts
-from scheduler.store.records import JobRecord, RunRecord, changed_record, record_of
-from scheduler.store.rows import insert_numbered, insert_rows, update_rows
+from scheduler.store.records import AS_TEXT, JobRecord, RunRecord, changed_record, record_of
+from scheduler.store.rows import insert_numbered, insert_rows, texts, update_rows
 from scheduler.store.tables import events, jobs, runs
 
 Moved: TypeAlias = tuple[JobRecord, JobRecord]  # A job as it was and as it is.
 
 # Statements are made once: to make one costs more than to run it.
-_JOBS = select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
-_RUNS = select(runs).where(runs.c.id.in_(bindparam("ids", expanding=True)))
+_JOBS = select(*texts(jobs, AS_TEXT[JobRecord])).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+_RUNS = select(*texts(runs, AS_TEXT[RunRecord])).where(runs.c.id.in_(bindparam("ids", expanding=True)))
 _STORY = select(events.c.finish, events.c.cause).where(events.c.job_id == bindparam("of_id")).order_by(events.c.sequence)
 
 MOST_NAMED = 10

@@ -11,7 +11,8 @@ from scheduler.errors import NotFoundError
 from scheduler.lifecycle import Cause, State
 from scheduler.store.changes import Changes
 from scheduler.store.parts import parts
-from scheduler.store.records import ACTIVE, EventRecord, JobRecord, PastRun, RunRecord, record_of
+from scheduler.store.records import ACTIVE, AS_TEXT, EventRecord, JobRecord, PastRun, RunRecord, record_of
+from scheduler.store.rows import texts
 from scheduler.store.tables import arrays, events, jobs, progress, runs
 
 _ID: BindParameter[str] = bindparam("of_id")
@@ -24,7 +25,7 @@ _RUNS_OF = select(runs).where(runs.c.job_id.in_(_IDS)).order_by(runs.c.job_id, r
 _UNDER_KEYS = select(jobs.c.id, jobs.c.idempotency_key, jobs.c.idempotency_digest).where(
     jobs.c.tenant == bindparam("of_tenant"), jobs.c.idempotency_key.in_(_IDS)
 )
-_ACTIVE = select(runs).where(runs.c.state.in_(ACTIVE)).order_by(runs.c.id)
+_ACTIVE = select(*texts(runs, AS_TEXT[RunRecord])).where(runs.c.state.in_(ACTIVE)).order_by(runs.c.id)
 _ELASTIC = _ACTIVE.where(runs.c.elastic.is_not(null()))
 _ACTIVE_AT = _ACTIVE.where(runs.c.cluster == bindparam("of_cluster"))
 _INSERT_PROGRESS = insert(progress)
@@ -47,7 +48,7 @@ def _waiting() -> Any:
     position = func.row_number().over(partition_by=jobs.c.queue, order_by=(jobs.c.rank.desc(), jobs.c.sequence)).label("position")
     ranked = select(jobs.c.sequence.label("seq"), position).where(*startable(_NOW)).subquery()
     first = ranked.c.position <= bindparam("per_queue")
-    return select(jobs).join(ranked, jobs.c.sequence == ranked.c.seq).where(first).order_by(jobs.c.sequence)
+    return select(*texts(jobs, AS_TEXT[JobRecord])).join(ranked, jobs.c.sequence == ranked.c.seq).where(first).order_by(jobs.c.sequence)
 
 
 _WAITING = _waiting()

@@ -15,6 +15,7 @@ from cluster.model import ClusterSpec, Node
 from cluster.replicas import CacheState
 from scheduler.lifecycle import State
 from scheduler.links import Inbound, Samples
+from scheduler.store.rows import loads
 from workloads.spec import JobSpec
 
 R = TypeVar("R", "JobRecord", "RunRecord")
@@ -323,17 +324,45 @@ class TokenRecord:
     revoked_at: float | None
 
 
+class Document(dict[str, Any]):
+    """A document of a row with the text that it was read from. It is shared by all rows with this text: nobody changes what is in it."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        super().__init__(loads(text))
+        self.text = text
+
+
+def document_of(text: str) -> Document:
+    """What a stored text says. Like jobs are stored in like words, and are read in every cycle while they wait."""
+    return _remembered(text) if len(text) <= MOST_REMEMBERED_SQL else Document(text)
+
+
+@lru_cache(maxsize=MOST_REMEMBERED)
+def _remembered(text: str) -> Document:
+    return Document(text)
+
+
 def record_of(kind: type[R], row: Sequence[Any]) -> R:
-    """A record from the values of all its columns: what calling `kind` does, in a third of the time, which a frozen dataclass takes to set
-    each of its fields. Raises ValueError for another number of them."""
+    """A record from the values of all its columns, of which some may be texts of documents: what calling `kind` does, in a third of the
+    time, which a frozen dataclass takes to set each of its fields. Raises ValueError for another number of them."""
     record = object.__new__(kind)
-    record.__dict__.update(zip(_NAMES[kind], row, strict=True))
+    values = record.__dict__
+    values.update(zip(_NAMES[kind], row, strict=True))
+    for name in AS_TEXT[kind]:
+        if isinstance(text := values[name], str):
+            values[name] = document_of(text)
     return record
 
 
 _NAMES: dict[type[JobRecord] | type[RunRecord], tuple[str, ...]] = {
     kind: tuple(item.name for item in fields(kind)) for kind in (JobRecord, RunRecord)
 }
+
+
+# What is read as text, because many rows say the same.
+AS_TEXT: dict[type[JobRecord] | type[RunRecord], tuple[str, ...]] = {JobRecord: ("spec",), RunRecord: ("held", "quote")}
 
 
 def changed_record(record: R, **columns: Any) -> R:
@@ -348,6 +377,8 @@ def changed_record(record: R, **columns: Any) -> R:
 
 def read_spec(document: dict[str, Any]) -> JobSpec:
     """A stored spec as a model; it was validated strictly when it was accepted. It is shared: nobody changes what is in it."""
+    if isinstance(document, Document) and len(document.text) <= MOST_REMEMBERED_SQL:
+        return _parsed(document.text)
     text = to_json(document) if _is_small(document) else None
     return JobSpec.model_validate(document, strict=False) if text is None else _parsed(text)
 
@@ -357,7 +388,7 @@ def _is_small(document: Mapping[str, Any]) -> bool:
 
 
 @lru_cache(maxsize=MOST_REMEMBERED)
-def _parsed(text: bytes) -> JobSpec:
+def _parsed(text: bytes | str) -> JobSpec:
     # A job is read in every cycle while it waits, and once more when it ends.
     return JobSpec.model_validate(from_json(text), strict=False)
 

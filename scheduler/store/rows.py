@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
-from sqlalchemy import JSON, Connection, Dialect, Table
+from sqlalchemy import JSON, ColumnElement, Connection, Dialect, Table, Text, cast
 
 
 class Written(str):
@@ -38,6 +38,11 @@ def loads(text: str | bytes) -> Any:
         return from_json(text)
     except ValueError:
         return json.loads(text)
+
+
+def texts(table: Table, names: Sequence[str]) -> list[ColumnElement[Any]]:
+    """All columns of a table, documents of these names as the texts that they are stored as."""
+    return [cast(column, Text).label(column.name) if column.name in names else column for column in table.columns]
 
 
 def insert_rows(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

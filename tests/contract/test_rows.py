@@ -11,7 +11,7 @@ from scheduler.lifecycle import Cause, State
 from scheduler.store import jobs, ledger
 from scheduler.store.account import Account, account_of
 from scheduler.store.changes import Changes
-from scheduler.store.records import RunRecord, changed_record, read_spec
+from scheduler.store.records import MOST_REMEMBERED_SQL, RunRecord, changed_record, read_spec
 from scheduler.store.rows import Written, dumps, loads, update_rows
 from scheduler.store.session import Store
 from scheduler.store.tables import jobs as jobs_table
@@ -37,6 +37,20 @@ def test_what_is_written_already_is_stored_as_it_is(store: Store) -> None:
     store.write(lambda tx: _put(tx.conn, {**columns("job-a"), "spec": Written('{ "x":1}')}, columns("job-b")))
     with store.read() as conn:
         assert jobs.get_job(conn, "job-a").spec == {"x": 1}
+
+
+def test_documents_that_say_the_same_are_read_once_and_long_ones_each_time(store: Store) -> None:
+    small, large = {"name": "n", "x": [1, "é"]}, {"name": "n", "sql": "x" * MOST_REMEMBERED_SQL}
+    rows = [{**columns(f"job-{name}"), "spec": spec} for name, spec in (("a", small), ("b", small), ("c", large), ("d", large))]
+    store.write(lambda tx: _put(tx.conn, *rows))
+    with store.read() as conn:
+        changes = Changes(conn)
+        changes.read_jobs(["job-a", "job-b", "job-c", "job-d"])
+        found = [changes.job_of(f"job-{name}").spec for name in "abcd"]
+        assert found == [jobs.get_job(conn, f"job-{name}").spec for name in "abcd"] == [small, small, large, large]
+    assert found[0] is found[1]
+    assert found[2] is not found[3]
+    assert loads(dumps(found[0])) == small
 
 
 def test_what_is_no_number_is_written_and_read() -> None:
