@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from cluster.protocol import RunFinished, RunRequest
 from controlplane.tpch import make_data, queries
 from tests.network import until
 from tests.ray import CPUS, Connection, SmallRay
-from tests.ray_runs import MIB, input_file, request
+from tests.ray_nodes import joined_node
+from tests.ray_runs import MIB, input_file
+from tests.ray_runs import request as run_request
 from tests.tpch import same_rows
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -28,10 +31,18 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return make_data(tmp_path_factory.mktemp("tpch"), SCALE)
 
 
-def on_daft(node: str, sql: str, inputs: dict[str, Path], workers: int = 2, **fields: Any) -> RunRequest:
+@pytest.fixture(scope="module")
+def second(ray_head: SmallRay, connection: Connection) -> Iterator[str]:
+    """Another node of the cluster."""
+    with joined_node(ray_head, connection, cpus=2, memory_bytes=2048 * MIB) as name:
+        yield name
+
+
+def on_daft(node: str, sql: str, inputs: dict[str, Path], second: str = "", **fields: Any) -> RunRequest:
+    """For two workers, both on the node or one on each."""
     files = {alias: input_file(path) for alias, path in inputs.items()}
     usual: dict[str, Any] = {"cpu": 1.0, "memory_bytes": 256 * MIB}
-    return request((node,) * workers, kind="sql", sql=sql, engine="daft", inputs=files, **{**usual, **fields})
+    return run_request((node, second or node), kind="sql", sql=sql, engine="daft", inputs=files, **{**usual, **fields})
 
 
 def rows(end: RunFinished) -> list[tuple[object, ...]]:
@@ -39,9 +50,13 @@ def rows(end: RunFinished) -> list[tuple[object, ...]]:
     return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
-def test_two_workers_give_the_rows_and_types_of_duckdb(member: Connection, tables: dict[str, Path]) -> None:
-    sql = queries(SCALE)["q9"]
-    end = member.run(on_daft(member.node(), sql, {table: path for table, path in tables.items() if table in sql}))
+@pytest.mark.parametrize(("spread", "query"), [(False, "q9"), (True, "q12")], ids=["one node", "two nodes"])
+def test_two_workers_give_the_rows_and_types_of_duckdb(
+    member: Connection, node: str, tables: dict[str, Path], spread: bool, query: str, request: pytest.FixtureRequest
+) -> None:
+    second = request.getfixturevalue("second") if spread else ""
+    sql = queries(SCALE)[query]
+    end = member.run(on_daft(node, sql, {table: path for table, path in tables.items() if table in sql}, second))
     assert (end.outcome, end.message) == ("succeeded", "")
     with duckdb.connect() as direct:
         for table, path in tables.items():
@@ -54,14 +69,14 @@ def test_two_workers_give_the_rows_and_types_of_duckdb(member: Connection, table
     assert end.usage.cpu_s > 0
 
 
-def test_an_input_of_many_parts_is_read_whole(member: Connection, tmp_path: Path) -> None:
+def test_an_input_of_many_parts_is_read_whole(member: Connection, node: str, tmp_path: Path) -> None:
     # More parts than the workers have cores for: Daft would have the cluster grow then.
     with duckdb.connect() as direct:
         direct.execute(f"COPY (SELECT range AS n, range % 7 AS k FROM range(3000000)) TO '{tmp_path}/large.parquet'")
         expected = direct.sql(f"SELECT k, count(*), sum(n) FROM '{tmp_path}/large.parquet' GROUP BY k").fetchall()
     sql = "SELECT k, count(*) AS c, sum(n) AS s FROM large GROUP BY k ORDER BY k"
     # All cores of the node: nothing else of the run may hold any.
-    end = member.run(on_daft(member.node(), sql, {"large": tmp_path / "large.parquet"}, cpu=CPUS / 2))
+    end = member.run(on_daft(node, sql, {"large": tmp_path / "large.parquet"}, cpu=CPUS / 2))
     assert (end.outcome, end.message) == ("succeeded", "")
     assert same_rows(rows(end), expected)
 
@@ -70,12 +85,14 @@ def daft_workers(head: SmallRay) -> list[int]:
     return [pid for pid, words in head.processes().items() if "DaftWorker" in words]
 
 
-def test_a_cancelled_statement_takes_its_workers_with_it(member: Connection, tables: dict[str, Path], ray_head: SmallRay) -> None:
-    run = on_daft(member.node(), queries(SCALE)["q6"], {"lineitem": tables["lineitem"]})
+def test_a_cancelled_statement_takes_its_workers_with_it(
+    member: Connection, node: str, second: str, tables: dict[str, Path], ray_head: SmallRay
+) -> None:
+    run = on_daft(node, queries(SCALE)["q6"], {"lineitem": tables["lineitem"]}, second)
     member.start(run)
     member.started(run.run_id)
-    until(lambda: len(daft_workers(ray_head)) == 1, "the workers of one node are one process", 60.0)
-    # Held where it is, so that it cannot be done before.
+    until(lambda: len(daft_workers(ray_head)) == 2, "each node has one process", 60.0)
+    # One is held where it is, so that the run cannot be done before.
     os.kill(daft_workers(ray_head)[0], signal.SIGSTOP)
     member.stop(run.run_id, "cancelled", grace_s=0.5)
     end = member.end_of(run.run_id)
@@ -83,30 +100,35 @@ def test_a_cancelled_statement_takes_its_workers_with_it(member: Connection, tab
     until(lambda: not daft_workers(ray_head), "what held the run's cores is gone")
 
 
-def test_a_statement_that_takes_more_memory_than_granted_is_ended(member: Connection, tables: dict[str, Path]) -> None:
+@pytest.mark.parametrize(("spread", "granted"), [(False, "512MiB"), (True, "256MiB")], ids=["one node", "two nodes"])
+def test_a_statement_that_takes_more_memory_than_granted_is_ended(
+    member: Connection, node: str, tables: dict[str, Path], spread: bool, granted: str, request: pytest.FixtureRequest
+) -> None:
+    second = request.getfixturevalue("second") if spread else ""
     # The square of 60,000 rows.
     sql = "SELECT sum(a.l_quantity * b.l_quantity) AS n FROM lineitem a, lineitem b WHERE a.l_comment < b.l_comment"
-    end = member.run(on_daft(member.node(), sql, {"lineitem": tables["lineitem"]}))
+    end = member.run(on_daft(node, sql, {"lineitem": tables["lineitem"]}, second))
     assert (end.outcome, end.category, end.files) == ("failed", "statement", ())
-    assert "more than the 512MiB" in end.message
+    assert f"more than the {granted}" in end.message
     assert "ask for more memory or workers" in end.message
 
 
-def test_a_run_whose_worker_dies_may_be_tried_again(member: Connection, tables: dict[str, Path], ray_head: SmallRay) -> None:
-    run = on_daft(member.node(), queries(SCALE)["q6"], {"lineitem": tables["lineitem"]})
+def test_a_run_whose_worker_dies_may_be_tried_again(
+    member: Connection, node: str, second: str, tables: dict[str, Path], ray_head: SmallRay
+) -> None:
+    run = on_daft(node, queries(SCALE)["q6"], {"lineitem": tables["lineitem"]}, second)
     member.start(run)
     until(lambda: daft_workers(ray_head), "there is a worker", 60.0)
-    (worker,) = daft_workers(ray_head)
-    os.kill(worker, signal.SIGKILL)
+    os.kill(daft_workers(ray_head)[0], signal.SIGKILL)
     end = member.end_of(run.run_id)
     assert (end.outcome, end.category, end.files) == ("failed", "infrastructure", ())
     assert "a worker of the run is gone" in end.message
 
 
-def test_what_daft_does_not_run_goes_to_duckdb_where_the_choice_was_open(member: Connection, tables: dict[str, Path]) -> None:
+def test_what_daft_does_not_run_goes_to_duckdb_where_the_choice_was_open(member: Connection, node: str, tables: dict[str, Path]) -> None:
     sql = queries(SCALE)["q16"]
     inputs = {table: tables[table] for table in ("part", "partsupp", "supplier")}
-    named, left_open = on_daft(member.node(), sql, inputs), on_daft(member.node(), sql, inputs, or_duckdb=True)
+    named, left_open = on_daft(node, sql, inputs), on_daft(node, sql, inputs, or_duckdb=True)
     ends = [member.run(run) for run in (named, left_open)]
     assert [(end.outcome, end.category) for end in ends] == [("failed", "statement"), ("succeeded", None)]
     assert "Daft cannot run it: NOT IN over a query" in ends[0].message
@@ -114,6 +136,6 @@ def test_what_daft_does_not_run_goes_to_duckdb_where_the_choice_was_open(member:
     assert len(rows(ends[1])) > 0
 
 
-def test_a_statement_on_daft_reaches_no_other_file(member: Connection, tables: dict[str, Path]) -> None:
-    end = member.run(on_daft(member.node(), f"SELECT * FROM read_parquet('{tables['orders']}')", {"region": tables["region"]}))
+def test_a_statement_on_daft_reaches_no_other_file(member: Connection, node: str, tables: dict[str, Path]) -> None:
+    end = member.run(on_daft(node, f"SELECT * FROM read_parquet('{tables['orders']}')", {"region": tables["region"]}))
     assert (end.outcome, end.category, end.files) == ("failed", "statement", ())

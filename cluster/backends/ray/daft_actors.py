@@ -1,4 +1,4 @@
-"""Daft on the resources that a run was granted, and on nothing else.
+"""Daft over several nodes, on the resources that a run was granted there, and on nothing else.
 
 Daft's own runner for Ray starts a worker on every node of the cluster, with all of the node's cores, that holds nothing in Ray.
 Here one actor on each node of the run sits in the run's placement group, with as many threads and as much memory as all of the run's
@@ -13,22 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import resource
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
+from cluster.backends.ray.daft_share import Share, prepare_daft, quiet_daft, shares, wait_beyond_memory
 from cluster.backends.ray.workspace import fetch_inputs
 from workloads.errors import StatementError
-from workloads.resources import format_memory
 
 _USAGE_LIMIT_S = 5.0
-_LOOK_AT_MEMORY_S = 0.1
-_MORE_MEMORY = "ask for more memory or workers, or for a join that makes fewer rows"
 _INSIDES = (
     "RaySwordfishActor",
     "RemoteFlotillaRunner",
@@ -39,35 +32,11 @@ _INSIDES = (
 )
 
 
-@dataclass(frozen=True)
-class Share:
-    """What a run has on one node: how many of its workers, and the bundle of the first one."""
-
-    node: str
-    bundle: int
-    workers: int
-
-    def cores(self, run: Mapping[str, Any]) -> int:
-        """Threads that it takes; at least one."""
-        return max(int(run["cpu"] * self.workers), 1)
-
-    def memory_bytes(self, run: Mapping[str, Any]) -> int:
-        """What Daft may hold there."""
-        return int(run["memory_bytes"]) * self.workers
-
-
-def shares(nodes: Sequence[str]) -> list[Share]:
-    """The nodes of a run's workers, by rank, each node once."""
-    count = Counter(nodes)
-    return [Share(node, nodes.index(node), workers) for node, workers in count.items()]
-
-
 class DaftWorker:
     """A run's share of one node."""
 
     def __init__(self, run: dict[str, Any], share: Share) -> None:
-        quiet_daft()
-        os.environ["DAFT_MEMORY_LIMIT"] = str(share.memory_bytes(run))
+        prepare_daft(run, share)
         self._run, self._share = run, share
         self._inner: Any = None
 
@@ -88,12 +57,8 @@ class DaftWorker:
         return address
 
     async def beyond_memory(self) -> str:
-        """Returns once this process holds more than the run was granted here, which Daft itself does not keep to: what to say of it."""
-        limit = _anonymous_bytes() + self._share.memory_bytes(self._run)
-        await asyncio.to_thread(_wait_beyond, limit)
-        return (
-            f"it needs more than the {format_memory(self._share.memory_bytes(self._run))} that it has on {self._share.node}: {_MORE_MEMORY}"
-        )
+        """Returns once this process holds more than the run was granted here: what to say of it."""
+        return await asyncio.to_thread(wait_beyond_memory, self._run, self._share)
 
     async def run_plan(self, *arguments: Any, **named: Any) -> AsyncIterator[Any]:
         """A part of the statement, for Daft's planner."""
@@ -153,27 +118,9 @@ class DaftPlanner:
         return await self._inner.get_next_partition(plan)
 
 
-def _wait_beyond(limit_bytes: int) -> None:
-    while _anonymous_bytes() <= limit_bytes:
-        time.sleep(_LOOK_AT_MEMORY_S)
-
-
-def _anonymous_bytes() -> int:
-    """Memory of this process's own, without what it shares with Ray's object store."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
 def _flotilla() -> Any:
     """The module of Daft's runner for Ray, whose insides have no types."""
     return importlib.import_module("daft.runners.flotilla")
-
-
-def quiet_daft() -> None:
-    """Daft tells nobody of its use, and draws no bars."""
-    os.environ |= {"DAFT_ANALYTICS_ENABLED": "0", "SCARF_NO_ANALYTICS": "true", "DAFT_PROGRESS_BAR": "0"}
 
 
 class Crew:

@@ -1,7 +1,8 @@
 """`python -m cluster.backends.ray.daft_driver`: drive one statement on Daft, in the working directory of its run.
 
 The run stands in `run.json` beside the working directory, its inputs in the file that CPN_INPUTS names, and the result goes to
-CPN_OUTPUT_DIR. What Daft's workers hold ends with this process.
+CPN_OUTPUT_DIR. Within one node this process does the work itself, with all of the run's cores there; over several nodes it drives a
+process on each of them (`daft_actors.py`), which end with it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cluster.backends.ray.daft_actors import Crew
 from cluster.backends.ray.daft_process import ADDRESS_VARIABLE, GROUP_VARIABLE, write_outcome
+from cluster.backends.ray.daft_share import Share, prepare_daft, quiet_daft, shares, wait_beyond_memory
 from cluster.backends.ray.session import NAMESPACE
 from cluster.backends.ray.workspace import STATEMENT_NAME, describe, failure_category
 from workloads.errors import DataError, StatementError
@@ -63,6 +66,23 @@ def _run(run: dict[str, Any], tables: dict[str, InputTable], output: Path, usage
 
 
 def _on_daft(run: dict[str, Any], tables: dict[str, InputTable], output: Path, usage: dict[str, float]) -> SqlOutcome:
+    found = shares(run["nodes"])
+    return _within_a_node(run, found[0], tables, output) if len(found) == 1 else _over_nodes(run, tables, output, usage)
+
+
+def _within_a_node(run: dict[str, Any], share: Share, tables: dict[str, InputTable], output: Path) -> SqlOutcome:
+    """By threads of this process, whose use its leash counts."""
+    prepare_daft(run, share)
+    import daft
+
+    plan = plan_statement(run["sql"], tables)
+    daft.set_runner_native(num_threads=share.cores(run))
+    _end_when(lambda: wait_beyond_memory(run, share), output.parent)
+    return run_plan(plan, _files(tables), directory=output, parts=_PARTS_PER_CORE * share.cores(run))
+
+
+def _over_nodes(run: dict[str, Any], tables: dict[str, InputTable], output: Path, usage: dict[str, float]) -> SqlOutcome:
+    quiet_daft()
     import ray
 
     ray.init(
@@ -78,10 +98,10 @@ def _on_daft(run: dict[str, Any], tables: dict[str, InputTable], output: Path, u
         raise cause if isinstance(cause, DataError) else RuntimeError(str(cause)) from error
     except ray.exceptions.RayActorError as error:
         raise RuntimeError(f"a worker of the run is gone: {plain_words(error)}") from error
-    threading.Thread(target=_end_beyond_memory, args=(crew, output.parent), daemon=True).start()
+    _end_when(crew.wait_beyond_memory, output.parent)
     parts = _PARTS_PER_CORE * max(int(run["cpu"]), 1) * len(run["nodes"])
     try:
-        outcome = run_plan(plan, {alias: table.path for alias, table in tables.items()}, directory=output, parts=parts)
+        outcome = run_plan(plan, _files(tables), directory=output, parts=parts)
         usage |= crew.used()
     except StatementError as error:
         if crew.is_alive():
@@ -91,12 +111,20 @@ def _on_daft(run: dict[str, Any], tables: dict[str, InputTable], output: Path, u
     return outcome
 
 
-def _end_beyond_memory(crew: Crew, root: Path) -> None:
-    """End the run, and with it its workers, before one of them takes the node's memory from others."""
-    words = crew.wait_beyond_memory()
-    if words and _over.acquire(blocking=False):
-        write_outcome(root, {"outcome": "failed", "category": "statement", "message": words})
-        os._exit(1)
+def _files(tables: dict[str, InputTable]) -> dict[str, Path]:
+    return {alias: table.path for alias, table in tables.items()}
+
+
+def _end_when(wait: Callable[[], str], root: Path) -> None:
+    """End the run, and with it its workers, before a node's memory is taken from others: when `wait` returns why."""
+
+    def watch() -> None:
+        words = wait()
+        if words and _over.acquire(blocking=False):
+            write_outcome(root, {"outcome": "failed", "category": "statement", "message": words})
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _on_duckdb(run: dict[str, Any], tables: dict[str, InputTable], output: Path) -> SqlOutcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.backends.ray.daft_actors import Share, shares
+from cluster.backends.ray.daft_share import Share, shares
 
 
 def test_workers_of_one_node_are_one_share() -> None:
