@@ -287,6 +287,7 @@ class Agent:
         if reply.census_wanted:
             self._census_due = True
             self._news.set()
+        self._orders.max_result_bytes = reply.max_result_bytes
         fresh = self._orders.take(reply.instructions, call=number, calls_made=self._contact.calls)
         if (request.known_runs is not None or self._introduced.is_set()) and len(reply.instructions) < MOST_INSTRUCTIONS:
             # The control plane has said all that it wants of the runs that were named.

@@ -49,6 +49,7 @@ class Orders:
         self._numbers: list[int] = []
         self._done: set[int] = set()
         self._highest = 0
+        self.max_result_bytes: int | None = None
         self._retry = asyncio.Event()
         self.settled = asyncio.Event()
         self.settled.set()
@@ -164,7 +165,7 @@ class Orders:
         self._runs.setdefault(run.run_id, TrackedRun(run.epoch))
         log.info("start", extra={"run_id": run.run_id, "epoch": run.epoch, "nodes": run.nodes})
         try:
-            await self._backend.start(run)
+            await self._backend.start(run.model_copy(update={"max_result_bytes": self.max_result_bytes}))
         except TransientError:
             raise
         except RunRejectedError as error:

@@ -77,6 +77,7 @@ class RunRequest(_Frozen):
     elastic: bool = Field(default=False, description="it may be grown and shrunk while it runs")
     generation: int = Field(default=0, description="how often its size has been changed; `nodes` are those after that")
     max_runtime_s: float
+    max_result_bytes: int | None = Field(default=None, description="a larger result is not wanted; set by the agent that starts it")
     cache: CacheLimits = Field(default=CacheLimits(), description="of the agent that starts it")
 
 
@@ -305,6 +306,7 @@ class SyncReply(_Frozen):
     instructions: tuple[Instruction, ...] = ()
     lease_s: float
     on_lease_lost: LeasePolicy = "stop"
+    max_result_bytes: int | None = Field(default=None, description="results of more bytes will be refused")
     superseded: bool = Field(default=False, description="another agent process speaks for this cluster; this one must end")
     unwanted: tuple[str, ...] = Field(
         default=(), max_length=MOST_TOLD, description="versions (checksums) in its cache that may not lie there any more"

@@ -74,7 +74,8 @@ def _reply(
 ) -> Response:  # fmt: skip
     """A SyncReply. Instructions are passed on as they were stored."""
     reply = SyncReply(
-        lease_s=plane.settings.lease_s, on_lease_lost=on_lease_lost, superseded=superseded, census_wanted=census_wanted, unwanted=unwanted
+        lease_s=plane.settings.lease_s, on_lease_lost=on_lease_lost, max_result_bytes=plane.settings.max_result_bytes,
+        superseded=superseded, census_wanted=census_wanted, unwanted=unwanted,
     )  # fmt: skip
     head = reply.model_dump_json(exclude={"instructions"})
     return Response(f'{{"instructions":[{",".join(instructions)}],{head[1:]}', media_type="application/json")

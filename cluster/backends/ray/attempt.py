@@ -159,7 +159,12 @@ class Attempt(ABC):
         """All workers have ended: files, then the end."""
         end = self._stream.end()
         files: tuple[ResultFile, ...] = ()
-        if end["outcome"] == "succeeded" and end.get("files"):
+        size, most = sum(file["size_bytes"] for file in end.get("files", ())), self.run.max_result_bytes
+        if most is not None and size > most:
+            # It would be refused, so it is not brought here first, where it might fill the disk.
+            message = f"the result of {size} bytes is over the limit of {most} bytes (CPN_MAX_RESULT_BYTES); write less to it"
+            end = {**end, "outcome": "failed", "category": "result", "message": message}
+        elif end["outcome"] == "succeeded" and end.get("files"):
             files = await self._collect(end)
         self._finish(end, files)
 

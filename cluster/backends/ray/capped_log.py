@@ -3,12 +3,14 @@
 Because broken bytes are replaced before they are stored, an offset in the file is an offset in the text that was read
 from it, whoever reads it and how often. What comes after the limit is counted, not kept, and the last line says so; so
 is what a full disk does not take, for a command must not wait because of its log. How a run ended is told by its last lines, so
-these are kept in memory and follow at the end.
+these are kept in memory and follow at the end, from there if the disk is still full.
 """
 
 from __future__ import annotations
 
 import codecs
+import errno
+import os
 from collections import deque
 from pathlib import Path
 
@@ -25,6 +27,7 @@ class CappedLog:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._tail: deque[bytes] = deque()
         self._tail_size = 0
+        self._unstored = b""  # What follows the file at the end.
         self._why = f"log limit of {limit_bytes} bytes reached"
         self.size = 0
         self.dropped = 0
@@ -40,8 +43,12 @@ class CappedLog:
 
     def read(self, offset: int, limit: int) -> str:
         """At most `limit` bytes from `offset`, ending at a whole character; empty at the end."""
-        self._file.seek(offset)
-        data = self._file.read(min(limit, max(0, self.size - offset)))
+        stored = self.size - len(self._unstored)
+        if offset < stored:
+            self._file.seek(offset)
+            data = self._file.read(min(limit, stored - offset))
+        else:
+            data = self._unstored[offset - stored :][:limit]
         return cut_at_character(data, len(data)).decode()
 
     def last_lines(self, count: int) -> list[str]:
@@ -60,16 +67,21 @@ class CappedLog:
             last = last[1:]
         self.dropped -= len(last)
         if self.dropped:
-            self._append(f"\n[cpn] {self._why}; {self.dropped} bytes were dropped here, the last {len(last)} follow\n".encode())
-        self.dropped += len(last) - self._append(last)
+            last = f"\n[cpn] {self._why}; {self.dropped} bytes were dropped here, the last {len(last)} follow\n".encode() + last
+        self._unstored = last[self._append(last) :]
+        self.size += len(self._unstored)
 
     def _append(self, data: bytes) -> int:
         """How much of it was stored."""
         self._file.seek(self.size)
         try:
-            stored = len(cut_at_character(data, self._file.write(data)))
+            written = self._file.write(data)
         except OSError as error:
-            self._why, stored = f"the log cannot be stored ({error.strerror})", 0
+            self._why, written = _unstored(error.errno), 0
+        else:
+            if written < len(data):  # The disk has taken its last.
+                self._why = _unstored(errno.ENOSPC)
+        stored = len(cut_at_character(data, written))
         self.size += stored
         return stored
 
@@ -78,6 +90,10 @@ class CappedLog:
         self._tail_size += len(data)
         while self._tail_size - len(self._tail[0]) > _TAIL_BYTES:
             self._tail_size -= len(self._tail.popleft())
+
+
+def _unstored(number: int | None) -> str:
+    return f"the log cannot be stored ({os.strerror(number or errno.EIO)})"
 
 
 def cut_at_character(data: bytes, limit: int) -> bytes:

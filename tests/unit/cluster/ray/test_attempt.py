@@ -40,11 +40,11 @@ class Delivering(Attempt):
         """Nothing is there."""
 
 
-def events_of(journals: Journals, inline: dict[str, bytes] | None = None) -> list[RunEvent]:
+def events_of(journals: Journals, inline: dict[str, bytes] | None = None, **fields: int) -> list[RunEvent]:
     events: list[RunEvent] = []
 
     async def live() -> None:
-        attempt = Delivering(run_request(), cast(Session, None), journals, events.append, workers=1)
+        attempt = Delivering(run_request(**fields), cast(Session, None), journals, events.append, workers=1)
         attempt.inline = inline or {}
         attempt.begin()
         await attempt.wait()
@@ -80,4 +80,13 @@ def test_a_full_disk_while_results_are_collected(tmp_path: Path) -> None:
     assert isinstance(end, RunFinished)
     assert (end.outcome, end.category, end.files) == ("failed", "storage", ())
     assert "No space left on device" in end.message
+    assert not journals.results("a-1").exists()
+
+
+def test_a_result_over_the_limit_is_not_collected(tmp_path: Path) -> None:
+    journals = Journals(tmp_path)
+    end = events_of(journals, max_result_bytes=5)[-1]
+    assert isinstance(end, RunFinished)
+    assert (end.outcome, end.category, end.files) == ("failed", "result", ())
+    assert "the result of 6 bytes is over the limit of 5 bytes (CPN_MAX_RESULT_BYTES)" in end.message
     assert not journals.results("a-1").exists()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -110,13 +113,39 @@ def test_the_last_lines_are_known_even_when_they_are_not_kept(tmp_path: Path) ->
     log.close()
 
 
-def test_a_full_disk_drops_the_log_and_keeps_the_last_lines() -> None:
+def test_of_a_log_on_a_full_disk_the_last_lines_are_told_and_what_is_missing() -> None:
     log = CappedLog(Path("/dev/full"))
     log.write(b"one\ntwo\n")
+    assert (log.size, log.dropped, log.read(0, 100)) == (0, 8, "")
     log.write(b"three\n", final=True)
-    assert (log.size, log.dropped, log.read(0, 100)) == (0, 14, "")
+    assert (log.dropped, read_all(log, 5)) == (0, "one\ntwo\nthree\n")
     assert log.last_lines(10) == ["one", "two", "three"]
     log.close()
+
+
+def test_a_disk_that_gets_full_costs_the_middle_of_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = CappedLog(tmp_path / "log")
+    log.write("begun é\n".encode())
+    monkeypatch.setattr(log, "_file", Full(log._file))
+    log.write(b"x" * 100_000 + b"\n")
+    log.write("the end é\n".encode(), final=True)
+    beginning, nothing, line, *last = read_all(log, 7).split("\n")
+    assert (beginning, nothing, last[-2:]) == ("begun é", "", ["the end é", ""])
+    shown = len("\n".join(last).encode())
+    missing = 100_001 + 11 - shown
+    assert line == f"[cpn] the log cannot be stored (No space left on device); {missing} bytes were dropped here, the last {shown} follow"
+    assert log.dropped == missing
+    log.close()
+
+
+class Full:
+    """A file of which the disk takes no more."""
+
+    def __init__(self, file: Any) -> None:
+        self.seek, self.read, self.close = file.seek, file.read, file.close
+
+    def write(self, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_an_unwritable_place_is_an_error_at_once(tmp_path: Path) -> None:
