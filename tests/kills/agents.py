@@ -23,6 +23,7 @@ from typing import Any, Literal
 from cluster.backends.ray.journal import Journal, Journals
 from cluster.backends.ray.session import Session
 from cluster.link import HttpLink
+from cluster.model import Endpoint
 from cluster.orders import Orders
 from controlplane.agent_process import main as run_agent
 from tests.network import until
@@ -103,8 +104,8 @@ def _be_agent(order: dict[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     logging.root.handlers.clear()
     lay(Doom(Path(order.pop("doom"))))
-    status = run_agent(**{**order, "data_dir": Path(order["data_dir"])})
-    os._exit(status)
+    endpoint = Endpoint(address=order.pop("address"), token_file=order.pop("token_file"))
+    os._exit(run_agent(backend="ray", endpoint=endpoint, data_dir=Path(order.pop("data_dir")), **order))
 
 
 def serve() -> None:
@@ -118,12 +119,15 @@ def serve() -> None:
 
 
 class Agents:
-    """The agents of one cluster, one after the other, like a service that is always started again."""
+    """The agents of one cluster, one after the other, like a service that is always started again.
+
+    `arguments`: cluster, server and token, and address and token_file of the cluster's Ray.
+    """
 
     def __init__(self, folder: Path, **arguments: str) -> None:
         self.folder, self.doom = folder, folder / "doom"
         places = {"data_dir": str(folder / "agent"), "log": str(folder / "agent.log"), "doom": str(self.doom)}
-        self._order = {**arguments, **places, "backend": "ray"}
+        self._order = {**arguments, **places}
         self._forks = subprocess.Popen(
             [sys.executable, "-m", "tests.kills.agents"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "CPN_"))},
