@@ -44,6 +44,7 @@ class Transfer(_Frozen):
     size_bytes: int = Field(ge=0)
     seconds: float = Field(ge=0)
     capped: bool = False
+    sha256: str = Field(default="", description="checksum of the version that they belong to; empty: not told")
 
 
 class CacheCounts(_Frozen):
@@ -148,7 +149,8 @@ class Pretended:
         self._readers[run_id] = frozenset(sizes)
         sources = {sha256: source for sha256, _, source in wanted}
         moved = tuple(
-            Transfer(source=sources[sha256], size_bytes=size, seconds=size / (self._mib_s * 1024**2)) for sha256, size in missing.items()
+            Transfer(source=sources[sha256], size_bytes=size, seconds=size / (self._mib_s * 1024**2), sha256=sha256)
+            for sha256, size in missing.items()
         )
         counts = CacheCounts(
             hits=len(sizes) - len(missing), misses=len(missing), evicted=len(evicted), evicted_bytes=sum(evicted.values())

@@ -7,6 +7,7 @@ result was delivered. No charge exceeds the quote.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 from functools import lru_cache
@@ -16,7 +17,7 @@ from pydantic_core import from_json, to_json
 
 from cluster.carbon import Carbon
 from cluster.model import ClusterSpec
-from cluster.protocol import RunFinished
+from cluster.protocol import RunFinished, Usage
 from scheduler.assess import is_local
 from scheduler.freeze import Market, read_market
 from scheduler.lifecycle import Cause, State
@@ -71,7 +72,9 @@ class Terms:
             return make_receipt(self, spec, job, run, now).model_dump(mode="json")
         of_data = frozenset(spec.inputs.values()), spec.purpose, job.tenant, run.state == State.SUCCEEDED
         of_time = run.started_at, run.finished_at, now
-        like = run.cluster, _text(run.quote), _text(run.held), len(run.nodes), of_data, of_time
+        used = run.usage or {}
+        moved = to_json(used.get("transfers")), used.get("transferred_bytes")
+        like = run.cluster, _text(run.quote), _text(run.held), len(run.nodes), of_data, of_time, moved
         if like not in self._receipts:
             self._receipts[like] = make_receipt(self, spec, job, run, now).model_dump(mode="json")
         return {**self._receipts[like], "job_id": job.id, "run_id": run.id}
@@ -150,8 +153,17 @@ def make_receipt(terms: Terms, spec: JobSpec, job: JobRecord, run: RunRecord, no
     delivered = run.state == State.SUCCEEDED
     resources, prices = held_resources(spec, run), terms.prices(run.cluster)
     seconds = _as_at_its_peak(run.sizing, quote, prices, began, ended) if run.sizing else None
+    inputs = terms.inputs(spec, run.cluster)
     lines = settle_run(
-        quote, resources, terms.inputs(spec, run.cluster), prices, wall_s, started_at=began, delivered=delivered, seconds=seconds
+        quote,
+        resources,
+        inputs,
+        prices,
+        wall_s,
+        started_at=began,
+        delivered=delivered,
+        moved=bytes_of_versions(run.usage, inputs),
+        seconds=seconds,
     )
     spans = run.sizing.spans(began, ended) if run.sizing else [(began, ended, resources.most)]
     return Receipt.of(
@@ -159,6 +171,24 @@ def make_receipt(terms: Terms, spec: JobSpec, job: JobRecord, run: RunRecord, no
         hours=charged_time(quote, prices, wall_s, began).hours,
         engine=spec.chosen_engine, carbon_g=_grams(terms.carbon(run.cluster), resources, run.held["accelerator_model"], spans),
     )  # fmt: skip
+
+
+def bytes_of_versions(usage: dict[str, Any] | None, inputs: Sequence[QuotedInput]) -> dict[str, int]:
+    """The bytes that were brought in for each version, by its name: of those that were told, each is put down to one."""
+    told = Usage.model_validate(usage or {})
+    left: Counter[str] = Counter()
+    for one in told.transfers:
+        left[one.sha256] += one.size_bytes
+    # What was not told of any link belongs to no version that could be named.
+    left[""] += max(told.transferred_bytes - left.total(), 0)
+    moved = dict[str, int]()
+    for version in {item.version.ref: item.version for item in inputs}.values():
+        moved[version.ref] = 0
+        for whose in (version.sha256, ""):
+            part = min(left[whose], version.size_bytes - moved[version.ref])
+            moved[version.ref] += part
+            left[whose] -= part
+    return moved
 
 
 def _grams(carbon: Carbon | None, resources: Resources, model: str | None, spans: Sequence[tuple[float, float, int]]) -> float | None:

@@ -17,15 +17,12 @@ from typing import Literal
 
 from cluster.errors import RunRejectedError, UnreachableError
 from cluster.model import Inventory, Node
+from cluster.pretence import Behaviour, Script, fresh, moved_at_once, steps, succeed_at_once
 from cluster.protocol import (
     AdoptedRun,
-    Category,
     GangSize,
-    Preview,
     RunEvent,
     RunFinished,
-    RunLog,
-    RunProgress,
     RunRequest,
     RunResized,
     RunStarted,
@@ -34,32 +31,10 @@ from cluster.protocol import (
 )
 from cluster.replicas import Pretended
 
-Outcome = Literal["succeeded", "failed", "cancelled", "preempted", "lost"]
+__all__ = ["Behaviour", "MemoryBackend", "MemoryCluster", "Script", "succeed_at_once"]
 StopOutcome = Literal["cancelled", "preempted", "lost"]
 Amounts = dict[str, float]  # cores, bytes, devices by model
 SLACK = 1e-9
-
-
-@dataclass(frozen=True)
-class Behaviour:
-    """What a run pretends to do. Log pieces and metrics are spread evenly over `duration_s`; 0 ends the run at once."""
-
-    duration_s: float = 0.0
-    outcome: Outcome = "succeeded"
-    exit_code: int | None = 0
-    category: Category | None = None
-    log: tuple[str, ...] = ()
-    progress: tuple[dict[str, float], ...] = ()
-    message: str = ""
-    preview: Preview | None = None
-
-
-Script = Callable[[RunRequest], Behaviour]
-
-
-def succeed_at_once(_run: RunRequest) -> Behaviour:
-    """The script of a cluster on which everything takes no time and works."""
-    return Behaviour()
 
 
 @dataclass
@@ -68,6 +43,7 @@ class _Run:
     steps: list[tuple[float, RunEvent]] = field(default_factory=list)
     history: list[RunEvent] = field(default_factory=list)
     begun_at: float = 0.0
+    brought: Usage = field(default_factory=Usage)
     generation: int = 0
     timer: asyncio.TimerHandle | None = None
     over: bool = False
@@ -126,7 +102,7 @@ class MemoryCluster:
         run = self._runs[request.run_id] = _Run(request, begun_at=asyncio.get_running_loop().time())
         self._record(run, RunStarting(run_id=request.run_id))
         self._record(run, RunStarted(run_id=request.run_id, at=self._now()))
-        run.steps = _steps(request, self._script(request))
+        run.steps = steps(request, self._script(request))
         self._bring_in(run)
         self._advance(run)
 
@@ -135,7 +111,7 @@ class MemoryCluster:
         self.check()
         run = self._runs.get(run_id)
         if run is not None and not run.over:
-            used = Usage(wall_s=asyncio.get_running_loop().time() - run.begun_at)
+            used = run.brought.model_copy(update={"wall_s": asyncio.get_running_loop().time() - run.begun_at})
             self._record(run, RunFinished(run_id=run_id, outcome=outcome, category=outcome, at=self._now(), usage=used))
 
     def resize(self, run_id: str, size: GangSize) -> None:
@@ -188,20 +164,21 @@ class MemoryCluster:
         return tuple(self._runs[run_id].history)
 
     def _bring_in(self, run: _Run) -> None:
-        """Have the inputs that do not lie here; a run for which there is no room fails at once."""
+        """Have the inputs that do not lie here, without a cache all of them anew; a run for which there is no room fails at once."""
         wanted = [(item.sha256, item.size_bytes, item.source) for item in run.request.inputs.values() if not item.local]
-        if self.copies is None or not wanted:
+        if not wanted:
             return
         at_s, end = run.steps[-1]
         assert isinstance(end, RunFinished)
         try:
-            counts, moved = self.copies.take(run.request.run_id, wanted)
+            counts, moved = self.copies.take(run.request.run_id, wanted) if self.copies else moved_at_once(wanted)
         except ValueError as error:
             failed = RunFinished(run_id=run.request.run_id, outcome="failed", category="cache", message=str(error), at=0.0)
             run.steps = [(0.0, failed)]
         else:
-            used = {"cache": counts, "transfers": moved, "transferred_bytes": sum(one.size_bytes for one in moved)}
-            run.steps[-1] = (at_s, end.model_copy(update={"usage": end.usage.model_copy(update=used)}))
+            run.brought = Usage(cache=counts, transfers=moved, transferred_bytes=sum(one.size_bytes for one in moved))
+            used = run.brought.model_copy(update={"wall_s": end.usage.wall_s})
+            run.steps[-1] = (at_s, end.model_copy(update={"usage": used}))
 
     def _hold(self, request: RunRequest, ranks: range) -> None:
         held = {request.nodes[rank]: dict(self._held.get(request.nodes[rank], {})) for rank in ranks}
@@ -233,7 +210,7 @@ class MemoryCluster:
             if wait_s > 0:
                 run.timer = loop.call_later(wait_s, self._advance, run)
                 return
-            self._record(run, _timed(run.steps.pop(0)[1], self._now()))
+            self._record(run, fresh(run.steps.pop(0)[1], self._now()))
 
     def _record(self, run: _Run, event: RunEvent) -> None:
         run.history.append(event)
@@ -354,38 +331,3 @@ def _capacity(node: Node) -> Amounts:
 def _add(amounts: Amounts, more: Amounts, factor: int) -> None:
     for what, amount in more.items():
         amounts[what] = amounts.get(what, 0.0) + amount * factor
-
-
-def _steps(request: RunRequest, behaviour: Behaviour) -> list[tuple[float, RunEvent]]:
-    """All that the run will do after its start, as (seconds after the start, event), in order."""
-    steps: list[tuple[float, RunEvent]] = []
-    offset = 0
-    for index, text in enumerate(behaviour.log):
-        steps.append((_spread(index, len(behaviour.log), behaviour), RunLog(run_id=request.run_id, offset=offset, text=text)))
-        offset += len(text.encode())
-    for index, metrics in enumerate(behaviour.progress):
-        at_s = _spread(index, len(behaviour.progress), behaviour)
-        steps.append((at_s, RunProgress(run_id=request.run_id, sequence=index + 1, step=index, metrics=metrics, at=0.0)))
-    # In time, the sort being stable; what would come after the longest permitted time does not come.
-    steps = sorted((step for step in steps if step[0] <= request.max_runtime_s), key=lambda step: step[0])
-    return [*steps, (min(behaviour.duration_s, request.max_runtime_s), _end(request, behaviour))]
-
-
-def _spread(index: int, count: int, behaviour: Behaviour) -> float:
-    return behaviour.duration_s * (index + 1) / (count + 1)
-
-
-def _end(request: RunRequest, behaviour: Behaviour) -> RunFinished:
-    if behaviour.duration_s > request.max_runtime_s:
-        message = f"it ran longer than {request.max_runtime_s:g} s"
-        used = Usage(wall_s=request.max_runtime_s)
-        return RunFinished(run_id=request.run_id, outcome="failed", category="max_runtime", message=message, at=0.0, usage=used)
-    category = behaviour.category or ("exit" if behaviour.outcome == "failed" else None)
-    return RunFinished(
-        run_id=request.run_id, outcome=behaviour.outcome, category=category, exit_code=behaviour.exit_code, message=behaviour.message,
-        at=0.0, preview=behaviour.preview, usage=Usage(wall_s=behaviour.duration_s),
-    )  # fmt: skip
-
-
-def _timed(event: RunEvent, now: float) -> RunEvent:
-    return event.model_copy(update={"at": now}) if isinstance(event, RunProgress | RunFinished) else event

@@ -172,6 +172,10 @@ def print_hours(hours: Sequence[HoursAt]) -> None:
 def print_lines(lines: Sequence[QuoteLine], total: str) -> None:
     """The positions of a quote or receipt with their total."""
     rows: list[tuple[str, ...]] = [
-        (line.item, line.detail, f"{number(float(line.quantity))} {line.unit}", str(line.unit_price), str(line.amount)) for line in lines
-    ]
+        (
+            line.item, f"{line.detail}: {line.note}" if line.note else line.detail,
+            f"{number(float(line.quantity))} {line.unit}", str(line.unit_price), str(line.amount),
+        )
+        for line in lines
+    ]  # fmt: skip
     grid(["ITEM", "DETAIL", ">QUANTITY", ">UNIT PRICE", ">AMOUNT"], [*rows, ("total", "", "", "", total)])

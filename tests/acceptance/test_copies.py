@@ -92,6 +92,22 @@ def test_what_was_brought_in_once_counts_as_there_and_its_link_as_measured(marke
     assert float(counted['cpn_cache_inputs_total{cluster="gz",outcome="miss"}']) == 1
 
 
+def test_a_run_is_charged_for_what_was_brought_in_for_it_and_says_so(market: Network) -> None:
+    grant(market)
+    asked = [{"job": reads(name=name, placement=AT_GZ)} for name in ("a", "b")]
+    both = market.ok(market.operator.post("/jobs:batch", json={"items": asked}))
+    jobs = [item["id"] for item in both["items"]]
+    assert [market.wait(job_id)["state"] for job_id in jobs] == ["succeeded"] * 2
+    receipts = [market.ok(market.operator.get(f"/jobs/{job_id}/receipt")) for job_id in jobs]
+    lines = sorted(
+        (line for receipt in receipts for line in receipt["lines"] if line["item"] == "transfer"), key=lambda line: line["amount"]
+    )
+    assert [(line["quantity"] == "0", line.get("note", "")) for line in lines] == [
+        (True, "nothing was brought in; a copy was there"), (False, ""),
+    ]  # fmt: skip
+    assert {receipt["quote_total"] for receipt in receipts} == {receipts[0]["quote_total"]}, "both were quoted with the transfer"
+
+
 def test_copies_go_when_the_last_licence_at_their_place_ends(market: Network) -> None:
     licence = grant(market)
     market.wait(market.submit(reads(placement=AT_GZ))["id"])

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from cluster.protocol import RunFinished, Usage
+from cluster.replicas import Transfer
 from scheduler.freeze import judge_at
 from scheduler.lifecycle import Cause, State
-from scheduler.settle import Terms, end_run, make_receipt
+from scheduler.settle import Terms, bytes_of_versions, end_run, make_receipt
 from scheduler.store import fleet, ledger
 from scheduler.store.changes import Changes
 from scheduler.store.records import JobRecord, RunRecord
@@ -18,6 +19,8 @@ from scheduler.store.session import Store, Transaction
 from tests.contract.test_store import NOW, columns, postgres_url, store, url
 from tests.records import NO_MARKET, cluster_spec, job_spec
 from tests.records import run as run_record
+from tests.unit.workloads.samples import product, version
+from workloads.catalogue.pricing import QuotedInput
 
 __all__ = ["postgres_url", "store", "url"]
 
@@ -83,3 +86,23 @@ def test_runs_that_end_together_get_the_receipts_that_each_would_get_alone(runni
         lines = {job.id: ledger.get_receipt(conn, job.id)["total"] for job, _ in ended}
     assert lines["job-a"] == lines["job-b"] != lines["job-c"]
     assert lines["job-a"] != lines["job-e"]
+
+
+@pytest.mark.parametrize(
+    ("transfers", "told", "moved"),
+    [
+        ([], 0, [0, 0]),
+        ([("b" * 64, 70)], 70, [0, 70]),
+        ([("a" * 64, 100), ("a" * 64, 100)], 200, [100, 0]),
+        ([("a" * 64, 40), ("", 90)], 130, [100, 30]),
+        ([], 150, [100, 50]),
+    ],
+)
+def test_bytes_that_came_are_put_down_to_the_version_that_they_belong_to(
+    transfers: list[tuple[str, int]], told: int, moved: list[int]
+) -> None:
+    versions = [version(number=number, sha256=letter * 64, size_bytes=100) for number, letter in ((1, "a"), (2, "b"))]
+    inputs = [QuotedInput(product(), item, local=False) for item in versions]
+    came = tuple(Transfer(source="gz", size_bytes=size, seconds=1.0, sha256=sha256) for sha256, size in transfers)
+    usage = Usage(transferred_bytes=told, transfers=came).model_dump(mode="json")
+    assert list(bytes_of_versions(usage, inputs).values()) == moved

@@ -114,9 +114,10 @@ price_lists = st.builds(
 )  # fmt: skip
 seconds = st.floats(min_value=0, max_value=10**8)
 starts = st.floats(min_value=0, max_value=4 * 10**9)
+brought = st.dictionaries(st.integers(1, 5).map(lambda number: version(number=number).ref), st.integers(0, 2**51))
 
 
-@given(resources, inputs, price_lists, price_lists, seconds, seconds, st.booleans(), st.booleans(), starts, starts)
+@given(resources, inputs, price_lists, price_lists, seconds, seconds, st.booleans(), st.none() | brought, starts, starts)
 def test_a_receipt_never_exceeds_its_quote(
     asked: Resources,
     used: list[QuotedInput],
@@ -125,12 +126,12 @@ def test_a_receipt_never_exceeds_its_quote(
     runtime_s: float,
     wall_s: float,
     delivered: bool,
-    transferred: bool,
+    moved: dict[str, int] | None,
     planned: float,
     began: float,
 ) -> None:
     quote = quote_run(asked, used, then, "sh-1", runtime_s, planned)  # type: ignore[arg-type]
-    given_over = {"delivered": delivered, "transferred": transferred}
+    given_over = {"delivered": delivered, "moved": moved}
     lines = settle_run(quote, asked, used, today, wall_s, started_at=began, **given_over)  # type: ignore[arg-type]
     ceiling = {(line.item, line.detail): line.amount.amount for line in quote.lines}
     assert len(ceiling) == len(quote.lines)

@@ -10,7 +10,7 @@ are charged for. Everything is Decimal: an amount is its quantity times its unit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -91,6 +91,7 @@ class QuoteLine(_Frozen):
     unit: str
     unit_price: MoneyAmount
     amount: ComputedMoney
+    note: str = Field(default="", exclude_if=lambda value: not value, description="of a receipt: why it is less than was quoted")
 
 
 class _Itemised(_Frozen):
@@ -244,27 +245,40 @@ def _times(quantity: Decimal, was: _Rate, now: _Rate) -> Decimal:
 
 def settle_run(
     quote: Quote, resources: Resources, inputs: Sequence[QuotedInput], prices: Prices, wall_s: float, *,
-    started_at: float = 0.0, delivered: bool = True, transferred: bool = True, seconds: Decimal | None = None,
+    started_at: float = 0.0, delivered: bool = True, moved: Mapping[str, int] | None = None, seconds: Decimal | None = None,
 ) -> tuple[QuoteLine, ...]:  # fmt: skip
     """The lines that a run of `wall_s` seconds from `started_at` on is charged, each at most its quoted line.
 
-    `delivered`: the result was handed over, so the use of the data is charged. `transferred`: inputs were
-    brought in. `inputs` and `prices` are today's: a price that fell since the quote counts, one that rose
-    does not, and neither does one in another currency. So do tariffs. `seconds` is the charged time, where that is not the run's.
+    `delivered`: the result was handed over, so the use of the data is charged. `moved` are the bytes of each version that were brought
+    in for the run, by which a transfer is charged; None: by what was quoted. `inputs` and `prices` are today's: a price that fell since
+    the quote counts, one that rose does not, and neither does one in another currency. So do tariffs. `seconds` is the charged time,
+    where that is not the run's.
     """
     today = {(rate.item, rate.detail): rate for rate in _comparable_rates(quote, resources, inputs, prices)}
     seconds = charged_time(quote, prices, wall_s, started_at).seconds if seconds is None else seconds
     settled = []
     for line in quote.lines:
-        if (line.item.startswith("data-") and not delivered) or (line.item == "transfer" and not transferred):
+        if line.item.startswith("data-") and not delivered:
             continue
+        if line.item == "transfer" and moved is not None:
+            line = _moved(line, moved.get(line.detail, 0))
         rate = today.get((line.item, line.detail))
         if rate is None:
             settled.append(line)
             continue
         price = min(line.unit_price, rate.unit_price, key=lambda money: money.amount)
-        settled.append(_priced(line.item, line.detail, min(_over(rate, seconds), line.quantity), line.unit, price))
+        paid = _priced(line.item, line.detail, min(_over(rate, seconds), line.quantity), line.unit, price)
+        settled.append(paid.model_copy(update={"note": line.note}))
     return tuple(settled)
+
+
+def _moved(line: QuoteLine, size_bytes: int) -> QuoteLine:
+    """A quoted transfer for the bytes that were brought in, never more than was quoted; where that is less, it says so."""
+    quantity = EXACT.quantize(_gib(size_bytes), _QUANTITY_QUANTUM)
+    if quantity >= line.quantity:
+        return line
+    note = "only this was brought in; the rest was there" if size_bytes else "nothing was brought in; a copy was there"
+    return _priced(line.item, line.detail, quantity, line.unit, line.unit_price).model_copy(update={"note": note})
 
 
 def charged_time(quote: Quote, prices: Prices, wall_s: float, started_at: float) -> Weighed:

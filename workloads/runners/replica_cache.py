@@ -57,6 +57,7 @@ class Brought:
     size_bytes: int
     seconds: float
     capped: bool = False
+    sha256: str = ""
 
 
 @dataclass(frozen=True)

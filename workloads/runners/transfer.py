@@ -83,7 +83,7 @@ def bring(item: Wanted, part: Path, pace: Pace, *, clock: Clock = time.monotonic
     except (DataChangedError, CacheError):
         part.unlink(missing_ok=True)
         raise
-    return Brought(item.source, moved, clock() - began, capped=pace.held_back)
+    return Brought(item.source, moved, clock() - began, capped=pace.held_back, sha256=item.sha256)
 
 
 def _to_the_end(item: Wanted, part: Path, moved: Moved) -> Measure:

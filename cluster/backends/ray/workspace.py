@@ -173,7 +173,7 @@ def _copied(fetched: Fetched, limits: CacheLimits, wanted: Sequence[Wanted]) -> 
     fetched._use = use
     fetched.transferred_bytes = sum(one.size_bytes for one in moved)
     fetched.transfers = tuple(
-        Transfer(source=one.source, size_bytes=one.size_bytes, seconds=one.seconds, capped=one.capped)
+        Transfer(source=one.source, size_bytes=one.size_bytes, seconds=one.seconds, capped=one.capped, sha256=one.sha256)
         for one in moved
         if one.source != _ELSEWHERE
     )

@@ -90,10 +90,29 @@ def test_used_time_is_charged_and_the_ceiling_holds() -> None:
     assert settle_run(quote, RESOURCES, [REMOTE], prices(), 9_999.0) == quote.lines
 
 
-def test_data_is_charged_on_delivery_and_transfer_when_it_happened() -> None:
+def test_data_is_charged_on_delivery() -> None:
     quote = quote_run(RESOURCES, [REMOTE], prices(), "sh-1", 1800.0)
-    lines = settle_run(quote, RESOURCES, [REMOTE], prices(), 1800.0, delivered=False, transferred=False)
-    assert [line.item for line in lines] == ["cpu", "memory", "accelerator"]
+    lines = settle_run(quote, RESOURCES, [REMOTE], prices(), 1800.0, delivered=False)
+    assert [line.item for line in lines] == ["cpu", "memory", "accelerator", "transfer"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "charged", "note"),
+    [
+        (0, 0, "nothing was brought in; a copy was there"),
+        (1, 1, "only this was brought in; the rest was there"),
+        (2, 2, ""),
+        (9, 2, ""),
+    ],
+)
+def test_a_transfer_is_charged_by_the_bytes_that_came_and_never_more_than_quoted(parts: int, charged: int, note: str) -> None:
+    quote = quote_run(RESOURCES, [REMOTE], prices(), "sh-1", 1800.0)
+    (quoted,) = (line for line in quote.lines if line.item == "transfer")
+    moved = {REMOTE.version.ref: parts * REMOTE.version.size_bytes // 2}
+    (line,) = (line for line in settle_run(quote, RESOURCES, [REMOTE], prices(), 1800.0, moved=moved) if line.item == "transfer")
+    assert (line.detail, line.note) == (quoted.detail, note)
+    assert line.quantity == quoted.quantity * charged / 2
+    assert line.amount == quoted.unit_price.times(line.quantity)
 
 
 def test_a_share_costs_its_part_of_the_device() -> None:
