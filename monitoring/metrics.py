@@ -6,6 +6,7 @@ computing power) is read from the store at the scrape, so it is right after a re
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -95,8 +96,8 @@ class Metrics:
 
     def saw_reports(self, done: Reconciled) -> None:
         """Reports of an agent, or a sweep, were taken in."""
-        for _, state, cause in done.ended:
-            self._ended.labels(state, cause).inc()
+        for (state, cause), count in Tally((state, cause) for _, state, cause in done.ended).items():
+            self._ended.labels(state, cause).inc(count)
         for _, _, since_submitted in done.started:
             self._start.observe(since_submitted)
         for direction, why in done.resized:

@@ -37,7 +37,7 @@ from scheduler.preemption import Preemption, order_evictions, with_evictable
 from scheduler.resizing import Resizing, Stuck, may_grow, order_resizes, with_elastic
 from scheduler.store import catalogue, evictions, fleet, jobs
 from scheduler.store.changes import Changes
-from scheduler.store.records import JobRecord, RunRecord, Sizing
+from scheduler.store.records import JobRecord, RunRecord, Sizing, document_of
 from scheduler.store.session import Connection, Store, Transaction
 from scheduler.topology import USUAL_TOPOLOGY, Topology
 from scheduler.waits import StartWaits
@@ -156,8 +156,7 @@ class Cycle:
         if frozen.world.claims or ordered.by_right or plan.shrinks:
             evictions.drop_old_claims(tx.conn, now)
         rung |= set(map(job_bell, self._note_blockers(tx.conn, frozen, plan, by_id)))
-        for bell in sorted(rung | ordered.rung):
-            tx.after_commit(partial(self._bells.ring, bell))
+        tx.after_commit(partial(self._bells.ring_each, sorted(rung | ordered.rung)))
         return len(placements), ordered.by_right
 
     @staticmethod
@@ -205,7 +204,7 @@ def new_run(
         raise StaleStateError(f"{job.id} was placed without a quote")
     document = documents.get(id(quote)) if documents else None
     if document is None:
-        document = quote.model_dump(mode="json")
+        document = document_of(quote.model_dump_json())
         if documents is not None and quote is way.assessments[placement.cluster].quote:
             documents[id(quote)] = document
     attempt = job.attempts + 1

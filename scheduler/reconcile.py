@@ -87,8 +87,7 @@ class _Books:
     def close(self) -> None:
         """Store everything; the bells ring after the commit."""
         self.ring(*map(job_bell, self.changes.write()))
-        for name in sorted(self._rings, key=whoever_waits_first):
-            self._tx.after_commit(partial(self._bells.ring, name))
+        self._tx.after_commit(partial(self._bells.ring_each, sorted(self._rings, key=whoever_waits_first)))
 
 
 def absorb(tx: Transaction, bells: Bells, name: str, report: SyncRequest, now: float, policy: HealthPolicy) -> Reconciled:

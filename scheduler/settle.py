@@ -24,7 +24,8 @@ from scheduler.lifecycle import Cause, State
 from scheduler.retry import GiveUp, Retry, decide
 from scheduler.store import fleet, rates
 from scheduler.store.changes import Changes
-from scheduler.store.records import Document, JobRecord, RunRecord, Sizing
+from scheduler.store.records import JobRecord, RunRecord, Sizing
+from scheduler.store.rows import Document
 from scheduler.store.session import Connection
 from workloads.catalogue.pricing import Prices, Quote, QuotedInput, Receipt, charged_time, settle_run
 from workloads.resources import EXACT, Resources

@@ -9,6 +9,7 @@ by its state and epoch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Table, bindparam, select
@@ -39,6 +40,7 @@ _JOB_COLUMNS = (
 )  # fmt: skip
 _SIZE_COLUMNS = ("nodes", "held", "quote", "elastic")
 _RUN_COLUMNS = ("state", "cause", "exit_code", "message", "preview", "files", "usage", "starting_at", "started_at", "finished_at")
+_OF_JOB, _OF_RUN, _OF_SIZE = (attrgetter(*names) for names in (_JOB_COLUMNS, _RUN_COLUMNS, _SIZE_COLUMNS))
 
 
 class Changes:
@@ -163,18 +165,14 @@ class Changes:
         """Write what is collected. The jobs that were moved, as they were and as they are."""
         moved = [(before, self._jobs[name]) for name, before in self._jobs_before.items() if before.state != self._jobs[name].state]
         self._insert_jobs()
-        self._update(jobs, ("id", "version"), [
-            {"of_id": name, "of_version": before.version, **_columns(self._jobs[name], _JOB_COLUMNS)}
-            for name, before in self._jobs_before.items()
+        self._update(jobs, ("id", "version"), _JOB_COLUMNS, [
+            (*_OF_JOB(self._jobs[name]), name, before.version) for name, before in self._jobs_before.items()
         ])  # fmt: skip
-        self._update(runs, ("id", "epoch", "state"), [
-            {"of_id": name, "of_epoch": before.epoch, "of_state": before.state, **_columns(self._runs[name], _RUN_COLUMNS)}
-            for name, before in self._runs_before.items()
+        self._update(runs, ("id", "epoch", "state"), _RUN_COLUMNS, [
+            (*_OF_RUN(self._runs[name]), name, before.epoch, before.state) for name, before in self._runs_before.items()
         ])  # fmt: skip
         sized = [self._runs[name] for name in sorted(self._resized)]
-        self._update(runs, ("id", "epoch", "state"), [
-            {"of_id": run.id, "of_epoch": run.epoch, "of_state": run.state, **_columns(run, _SIZE_COLUMNS)} for run in sized
-        ])  # fmt: skip
+        self._update(runs, ("id", "epoch", "state"), _SIZE_COLUMNS, [(*_OF_SIZE(run), run.id, run.epoch, run.state) for run in sized])
         if self._new_runs:
             insert_rows(self.conn, runs, [vars(run) for run in self._new_runs])
         if self._events:
@@ -205,14 +203,10 @@ class Changes:
             for row in rows:
                 del self._jobs[row["id"]]
 
-    def _update(self, table: Table, guard: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-        if rows and update_rows(self.conn, table, guard, rows) != len(rows):
-            names = ", ".join(row["of_id"] for row in rows[:MOST_NAMED])
-            raise StaleStateError(f"changed since it was read: {names}" if len(rows) == 1 else f"one of {len(rows)} has changed: {names}")
-
-
-def _columns(record: JobRecord | RunRecord, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in names}
+    def _update(self, table: Table, guard: tuple[str, ...], names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+        if rows and update_rows(self.conn, table, guard, names, rows) != len(rows):
+            told = ", ".join(row[len(names)] for row in rows[:MOST_NAMED])
+            raise StaleStateError(f"changed since it was read: {told}" if len(rows) == 1 else f"one of {len(rows)} has changed: {told}")
 
 
 class _Story:

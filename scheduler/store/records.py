@@ -15,7 +15,7 @@ from cluster.model import ClusterSpec, Node
 from cluster.replicas import CacheState
 from scheduler.lifecycle import State
 from scheduler.links import Inbound, Samples
-from scheduler.store.rows import loads
+from scheduler.store.rows import Document
 from workloads.spec import JobSpec
 
 R = TypeVar("R", "JobRecord", "RunRecord")
@@ -322,16 +322,6 @@ class TokenRecord:
     created_at: float
     expires_at: float | None
     revoked_at: float | None
-
-
-class Document(dict[str, Any]):
-    """A document of a row with the text that it was read from. It is shared by all rows with this text: nobody changes what is in it."""
-
-    __slots__ = ("text",)
-
-    def __init__(self, text: str) -> None:
-        super().__init__(loads(text))
-        self.text = text
 
 
 def document_of(text: str) -> Document:

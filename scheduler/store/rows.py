@@ -22,10 +22,22 @@ class Written(str):
     __slots__ = ()
 
 
+class Document(dict[str, Any]):
+    """A document with the text that it is stored as. All rows with this text may share it: nobody changes what is in it."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        super().__init__(loads(text))
+        self.text = text
+
+
 def dumps(value: Any) -> str:
     """JSON text of plain data."""
     if type(value) is Written:
         return str(value)
+    if type(value) is Document:
+        return value.text
     try:
         return to_json(value, inf_nan_mode="constants").decode()
     except (PydanticSerializationError, ValueError):
@@ -60,13 +72,22 @@ def insert_numbered(conn: Connection, table: Table, row: Mapping[str, Any]) -> i
     return found
 
 
-def update_rows(conn: Connection, table: Table, guard: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> int:
-    """Change rows, at least one: each has the columns `guard` as keys `of_…` and the columns to be set. How many rows were changed."""
-    names = tuple(name for name in rows[0] if not name.startswith("of_"))
-    keys = tuple(f"of_{name}" for name in guard)
-    statement = _update(table, names, guard, conn.dialect)
-    values = [(*changed, *(row[key] for key in keys)) for changed, row in zip(_values(table, names, rows), rows, strict=True)]
-    return conn.exec_driver_sql(statement, values).rowcount
+def update_rows(conn: Connection, table: Table, guard: Sequence[str], names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> int:
+    """Change rows, at least one: each has the values to be set in the columns `names`, and behind them those of the columns `guard` that
+    tell which row it is, and that nobody has changed it. How many rows were changed."""
+    statement = _update(table, tuple(names), tuple(guard), conn.dialect)
+    documents, absent = _documents(table), _none_as_null(table)
+    at = [(place, name in absent) for place, name in enumerate(names) if name in documents]
+    return conn.exec_driver_sql(statement, [_written(row, at) for row in rows] if at else list(rows)).rowcount
+
+
+def _written(row: tuple[Any, ...], documents: list[tuple[int, bool]]) -> tuple[Any, ...]:
+    """A row with its documents as text; `documents` are their places, and whether nothing is no document there."""
+    values = list(row)
+    for place, may_lack in documents:
+        if values[place] is not None or not may_lack:
+            values[place] = dumps(values[place])
+    return tuple(values)
 
 
 def _values(table: Table, names: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:

@@ -12,9 +12,10 @@ from scheduler.store import jobs, ledger
 from scheduler.store.account import Account, account_of
 from scheduler.store.changes import Changes
 from scheduler.store.records import MOST_REMEMBERED_SQL, RunRecord, changed_record, read_spec
-from scheduler.store.rows import Written, dumps, loads, update_rows
+from scheduler.store.rows import Written, dumps, insert_rows, loads, update_rows
 from scheduler.store.session import Store
 from scheduler.store.tables import jobs as jobs_table
+from scheduler.store.tables import runs as runs_table
 from tests.contract.test_store import NOW, columns, postgres_url, queued, store, url
 from tests.records import job_spec
 from tests.records import run as run_record
@@ -85,11 +86,23 @@ def test_many_rows_are_stored_in_their_order_with_documents_and_nothing(store: S
 def test_updates_are_guarded_and_counted(store: Store) -> None:
     for name in ("job-a", "job-b", "job-c"):
         queued(store, name)
-    rows = [{"of_id": "job-a", "of_version": 2, "message": "x"}, {"of_id": "job-b", "of_version": 9, "message": "x"}]
-    rows += [{"of_id": "job-c", "of_version": 2, "message": "x"}]
-    assert store.write(lambda tx: update_rows(tx.conn, jobs_table, ("id", "version"), rows)) == 2
+    rows = [("x", "job-a", 2), ("x", "job-b", 9), ("x", "job-c", 2)]
+    assert store.write(lambda tx: update_rows(tx.conn, jobs_table, ("id", "version"), ("message",), rows)) == 2
     with store.read() as conn:
         assert [jobs.get_job(conn, name).message for name in ("job-a", "job-b", "job-c")] == ["x", "", "x"]
+
+
+def test_updates_write_documents_and_nothing_as_inserts_do(store: Store) -> None:
+    run = run_record("sh", ["n1"])
+    store.write(lambda tx: insert_rows(tx.conn, runs_table, [vars(run)]))
+    rows = [({"x": 1}, None, None, "told", run.id)]
+    names = ("usage", "files", "elastic", "message")
+    assert store.write(lambda tx: update_rows(tx.conn, runs_table, ("id",), names, rows)) == 1
+    with store.read() as conn:
+        found = jobs.get_run(conn, run.id)
+        assert found is not None
+        assert (found.usage, found.files, found.elastic, found.message) == ({"x": 1}, None, None, "told")
+        assert [item.id for item in jobs.elastic_runs(conn)] == []
 
 
 def test_a_changed_record_is_one_of_its_kind() -> None:

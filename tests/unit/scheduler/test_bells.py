@@ -45,6 +45,15 @@ def test_the_same_waker_may_listen_twice() -> None:
     assert woken == ["a", "a", "a"]
 
 
+def test_many_bells_ring_in_the_order_in_which_they_are_named() -> None:
+    bells, woken = Bells(), []
+    with bells.listen("a", lambda: woken.append("a")), bells.listen("b", lambda: woken.append("b")):
+        bells.ring_each(["b", "nobody", "a"])
+        bells.ring_each([])
+    bells.ring_each(["a", "b"])
+    assert woken == ["b", "a"]
+
+
 def test_everybody_can_be_woken() -> None:
     bells, woken = Bells(), []
     with bells.listen("b", lambda: woken.append("b")), bells.listen("a", lambda: woken.append("a")):
