@@ -168,7 +168,7 @@ def active_runs(conn: Connection, cluster: str | None = None) -> list[RunRecord]
 def elastic_runs(conn: Connection, cluster: str | None = None) -> list[RunRecord]:
     """Of these the gangs that may be resized."""
     query = _ELASTIC if cluster is None else _ELASTIC.where(runs.c.cluster == cluster)
-    return [RunRecord(*row) for row in conn.execute(query)]
+    return [record_of(RunRecord, row) for row in conn.execute(query).all()]
 
 
 def jobs_of(conn: Connection, job_ids: Iterable[str]) -> dict[str, JobRecord]:
