@@ -35,6 +35,7 @@ from cluster.link import ControlLink
 from cluster.model import LeasePolicy
 from cluster.orders import Orders
 from cluster.protocol import MOST_INSTRUCTIONS, AdoptedRun, ClusterBackend, RunRequest, SyncReply, SyncRequest
+from cluster.scaling import Wanted
 from cluster.shipping import Shipping, TrackedRun, reduced, without_implied
 from cluster.timing import Backoff, Clock, wait_at_most
 
@@ -69,6 +70,7 @@ class Agent:
         self._acknowledge_at_most: int | None = None
         self._batch, self._unwanted = BATCH, tuple[str, ...]()
         self._taken = 0  # How many observations the report is made of that is on its way.
+        self._wanted: tuple[Wanted, ...] | None = None  # An earlier agent may have asked for some.
         self._observations_apart = False
         self._news, self._introduced, self._reported = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._adopting = asyncio.Lock()
@@ -281,6 +283,7 @@ class Agent:
         if reply.on_lease_lost != self._on_lease_lost:
             self._on_lease_lost = reply.on_lease_lost
             self._on_policy(reply.on_lease_lost)
+        await self._scale(reply.wanted)
         if reply.unwanted != self._unwanted:
             self._unwanted = reply.unwanted
             await self._backend.refuse_copies(reply.unwanted)
@@ -295,6 +298,16 @@ class Agent:
             for run_id in sorted(waiting.keys() - {item.run_id for item in reply.instructions}):
                 self._orders.begin(waiting[run_id])
         return fresh
+
+    async def _scale(self, wanted: tuple[Wanted, ...]) -> None:
+        """Pass on which nodes there shall be; what the cluster did not take is passed on with the next answer."""
+        if wanted != self._wanted:
+            try:
+                await self._backend.scale(wanted)
+            except TransientError as error:
+                log.warning("the autoscaler could not be asked: %s", error)
+            else:
+                self._wanted = wanted
 
     # --- the cluster ---
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cluster.carbon import Carbon
 from cluster.drivers import ACTORS, Asked, Driver
 from cluster.replicas import CacheState
+from cluster.scaling import Scaling
 from workloads.catalogue.pricing import Prices
 from workloads.faults import refuse
 from workloads.ray_jobs import RayJobs
@@ -91,4 +92,5 @@ class Inventory(_Frozen):
     resizes: bool = Field(default=False, description="its backend can grow and shrink a gang that runs")
     cache: CacheState | None = Field(default=None, description="the copies that it has of data from elsewhere, where that is known")
     driver: Driver = Field(default=ACTORS, strict=False, description="how its agent drives it")
+    scaling: Scaling | None = Field(default=None, strict=False, description="nodes that its autoscaler could bring; none: it has none")
     remote_id: str = Field(default="", max_length=64, description="the cluster's own id, by which it is known under any name or address")

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.model import Inventory, LeasePolicy
 from cluster.replicas import MOST_TOLD, CacheCounts, CacheLimits, CacheState, Transfer
+from cluster.scaling import MOST_TYPES, Wanted
 from workloads.catalogue.product import Format
 from workloads.ray_jobs import RayJobs, RuntimeEnv
 
@@ -256,6 +257,9 @@ class ClusterBackend(Protocol):
     async def refuse_copies(self, versions: Sequence[str]) -> None:
         """Remove copies of these versions (checksums) and go on so until told otherwise; one that a run reads goes when it ends."""
 
+    async def scale(self, wanted: Sequence[Wanted]) -> None:
+        """Ask the cluster's autoscaler for these nodes, and for no others any more. Raises TransientError. Without one: nothing happens."""
+
     async def close(self) -> None:
         """Disconnect; runs go on."""
 
@@ -308,6 +312,11 @@ class SyncReply(_Frozen):
     on_lease_lost: LeasePolicy = "stop"
     max_result_bytes: int | None = Field(default=None, description="results of more bytes will be refused")
     superseded: bool = Field(default=False, description="another agent process speaks for this cluster; this one must end")
+    wanted: tuple[Wanted, ...] = Field(
+        default=(),
+        max_length=MOST_TYPES,
+        description="nodes of scalable types that there shall be; a type that is left out is not asked for",
+    )
     unwanted: tuple[str, ...] = Field(
         default=(), max_length=MOST_TOLD, description="versions (checksums) in its cache that may not lie there any more"
     )

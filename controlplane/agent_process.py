@@ -38,6 +38,7 @@ LEASE_POLICY = "lease-policy"
 def make_backend(cluster: str, backend: str, endpoint: Endpoint, data_dir: Path) -> ClusterBackend:
     """The backend of an agent. Raises ClusterError for a name that has none, and for limits of its cache that are none."""
     if backend == "ray":
+        from cluster.backends.ray.autoscaling import read_configuration
         from cluster.backends.ray.choosing import ChosenBackend, choose
         from cluster.backends.ray.versions import own_versions
 
@@ -45,6 +46,9 @@ def make_backend(cluster: str, backend: str, endpoint: Endpoint, data_dir: Path)
             limits = read_limits(os.environ.get("CPN_CACHE_GIB", ""), os.environ.get("CPN_TRANSFER_MIB_S", ""))
         except ValueError as error:
             raise PermanentError(str(error)) from error
+
+        named = os.environ.get("CPN_RAY_AUTOSCALING", "")
+        types = read_configuration(Path(named)) if named else ()
 
         def make(driver: Driver) -> ClusterBackend:
             if driver.way == "job-api":
@@ -54,7 +58,7 @@ def make_backend(cluster: str, backend: str, endpoint: Endpoint, data_dir: Path)
             from cluster.backends.ray.backend import RayBackend
 
             token_file = Path(endpoint.token_file) if endpoint.token_file else None
-            return RayBackend(cluster, endpoint.address, token_file, data_dir, limits=limits)
+            return RayBackend(cluster, endpoint.address, token_file, data_dir, limits=limits, types=types)
 
         return ChosenBackend(lambda: choose(endpoint, own_versions()), make)
     raise ClusterError(f"there is no backend {backend!r} that an agent can drive; there is: ray")

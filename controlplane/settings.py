@@ -45,6 +45,7 @@ class Settings:
     preemption_claim_s: float = 120.0
     sql_one_worker_s: float = ONE_WORKER_S
     resize_settle_s: float = 30.0
+    scale_up_limit_s: float = 900.0
     suspect_after_s: float = 15.0
     lost_after_s: float = 60.0
     lease_s: float = 45.0
@@ -128,6 +129,8 @@ def load(environ: dict[str, str] | None = None, **overrides: Any) -> Settings:
         raise ValueError(f"CPN_SQL_ONE_WORKER_S={values['sql_one_worker_s']} must be 0 or more")
     if not values.get("preemption_claim_s", 1.0) > 0:
         raise ValueError(f"CPN_PREEMPTION_CLAIM_S={values['preemption_claim_s']} must be more than 0")
+    if not values.get("scale_up_limit_s", 1.0) > 0:
+        raise ValueError(f"CPN_SCALE_UP_LIMIT_S={values['scale_up_limit_s']} must be more than 0")
     if not values.get("resize_settle_s", 0.0) >= 0:
         raise ValueError(f"CPN_RESIZE_SETTLE_S={values['resize_settle_s']} must be 0 or more")
     if not values.get("keep_interval_s", 1.0) > 0:

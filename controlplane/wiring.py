@@ -42,6 +42,7 @@ from scheduler.store.records import JobRecord
 from scheduler.store.session import Connection, Store, Transaction
 from scheduler.topology import USUAL_TOPOLOGY
 from scheduler.waits import StartWaits
+from scheduler.wishes import scale_key
 
 log = logging.getLogger("cpn")
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class ControlPlane:
             topology=self.topology,
             heads=settings.heads, flexible=settings.flexible_waits,
             preemption=Preemption(Budget(settings.preemption_per_cycle, settings.preemption_restarts), settings.preemption_claim_s),
-            resizing=Resizing(settings.resize_settle_s),
+            resizing=Resizing(settings.resize_settle_s), scale_limit_s=settings.scale_up_limit_s,
         )  # fmt: skip
         self.metrics = Metrics(self.network_state)
         self.tokens = TokenBook(store, self.clock)
@@ -124,6 +125,8 @@ class ControlPlane:
         for cluster, since_placed, _ in done.started:
             if since_placed is not None:
                 self.waits.saw(cluster, since_placed)
+        for cluster, took_s in done.scaled:
+            self.waits.saw(scale_key(cluster), took_s)
 
     def tidy(self, done: Reconciled) -> None:
         """Drop the files of runs that delivered nothing. Works on the disk."""

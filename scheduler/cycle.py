@@ -24,6 +24,7 @@ from scheduler.dispatch import run_name, run_request, start_order
 from scheduler.engine.check import check
 from scheduler.engine.place import place
 from scheduler.engine.plan import Placement, Plan
+from scheduler.engine.reasons import Reason
 from scheduler.engine.snapshot import Snapshot, Weights
 from scheduler.errors import StaleStateError
 from scheduler.flexible import with_later
@@ -35,6 +36,7 @@ from scheduler.outlook import Decision
 from scheduler.past import Past
 from scheduler.preemption import Preemption, order_evictions, with_evictable
 from scheduler.resizing import Resizing, Stuck, may_grow, order_resizes, with_elastic
+from scheduler.scale_up import LIMIT_S, Scaling, asks
 from scheduler.store import catalogue, evictions, fleet, jobs
 from scheduler.store.changes import Changes
 from scheduler.store.records import JobRecord, RunRecord, Sizing, document_of
@@ -72,6 +74,7 @@ class Cycle:
                  topology: Topology = USUAL_TOPOLOGY,
                  preemption: Preemption = Preemption(),  # noqa: B008
                  resizing: Resizing = Resizing(),  # noqa: B008
+                 scale_limit_s: float = LIMIT_S,
                  timer: Callable[[], float] = time.perf_counter,
                  keep: Callable[[float, Snapshot, Plan], None] = lambda _at, _snapshot, _plan: None) -> None:  # fmt: skip
         self._store, self._clock, self._bells, self._waits = store, clock, bells, waits
@@ -80,7 +83,7 @@ class Cycle:
         self._preemption, self._resizing, self._stuck = preemption, resizing, Stuck()
         self._scoring, self._half_life_s = Scoring(weights), half_life_s if weights.history > 0 else None
         self._heads, self._past, self.promises = heads, Past(), NO_PROMISES
-        self._flexible = flexible
+        self._flexible, self._scaling = flexible, Scaling(scale_limit_s)
 
     def kept(self) -> Kept:
         """What the latest cycle promised, for questions about jobs."""
@@ -98,6 +101,8 @@ class Cycle:
             able = frozenset() if waiting else frozenset(run.id for run in jobs.elastic_runs(conn) if may_grow(run, now, self._resizing))
             if not waiting and (not able or (not woken and self._stuck.stays(able, now))):
                 self.promises, self.last = NO_PROMISES, None
+                if not waiting:
+                    self._scaling.withdraw(self._store, self._bells)
                 return CycleReport(0, 0, 0, due=due)
             world = read_world(conn, now, self._half_life_s)
             candidates = judge_jobs(conn, world, waiting, self._past)
@@ -155,7 +160,9 @@ class Cycle:
         rung |= set(map(job_bell, changes.write()))
         if frozen.world.claims or ordered.by_right or plan.shrinks:
             evictions.drop_old_claims(tx.conn, now)
-        rung |= set(map(job_bell, self._note_blockers(tx.conn, frozen, plan, by_id)))
+        asked = asks(frozen, plan, self._waits.snapshot())
+        rung |= self._scaling.note(tx.conn, frozen, asked)
+        rung |= set(map(job_bell, self._note_blockers(tx.conn, frozen, plan, by_id, {item.job_id for item in asked})))
         tx.after_commit(partial(self._bells.ring_each, sorted(rung | ordered.rung)))
         return len(placements), ordered.by_right
 
@@ -170,9 +177,10 @@ class Cycle:
         ]  # fmt: skip
 
     @staticmethod
-    def _note_blockers(conn: Connection, frozen: Frozen, plan: Plan, by_id: dict[str, JobRecord]) -> list[str]:
-        """The jobs that wait for another reason than before."""
+    def _note_blockers(conn: Connection, frozen: Frozen, plan: Plan, by_id: dict[str, JobRecord], scaling: Set[str]) -> list[str]:
+        """The jobs that wait for another reason than before; those of `scaling` wait for nodes that are not there yet."""
         found = [(frozen.candidates[item.job].id, item.blocker.label) for item in plan.unplaced]
+        found = [(job_id, Reason.SCALING_UP.label if job_id in scaling else label) for job_id, label in found]
         changed = [(job_id, label) for job_id, label in found if by_id[job_id].blocker != label]
         jobs.set_blockers(conn, changed)
         return [job_id for job_id, _ in changed]

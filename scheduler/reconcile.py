@@ -19,6 +19,7 @@ from cluster.health import Health, HealthPolicy, judge
 from cluster.model import LeasePolicy
 from cluster.protocol import Observation, RunEvent, RunFinished, RunProgress, RunResized, RunStarted, RunStarting, SyncRequest, Usage
 from cluster.replicas import CacheState
+from cluster.scaling import Wanted
 from scheduler.bells import CYCLE, Bells, agent_bell, job_bell, whoever_waits_first
 from scheduler.dispatch import DRAINED, forget_order, stop_order
 from scheduler.lifecycle import BROKE, ENDS, WORKED, Cause, State
@@ -28,6 +29,7 @@ from scheduler.store import evictions, fleet, jobs, outbox
 from scheduler.store.changes import Changes
 from scheduler.store.records import ClusterRecord, JobRecord, RunRecord
 from scheduler.store.session import Connection, Transaction
+from scheduler.wishes import arrived, wanted
 
 CAUSES: dict[str, Cause] = {
     "exit": Cause.EXIT, "max_runtime": Cause.MAX_RUNTIME, "start_failed": Cause.START_FAILED, "data": Cause.DATA,
@@ -54,6 +56,8 @@ class Reconciled:
     # Cluster, seconds since placed (None where inputs had to be brought in, which takes its own time), seconds since submitted.
     started: list[tuple[str, float | None, float]] = field(default_factory=list)
     stale: int = 0
+    wanted: tuple[Wanted, ...] = ()  # What the cluster's autoscaler is asked for.
+    scaled: list[tuple[str, float]] = field(default_factory=list)  # Cluster, seconds until nodes came that were asked for.
     caches: list[tuple[str, Usage]] = field(default_factory=list)  # The cluster of each run that ended by its report, and what it used.
     resized: list[Resized] = field(default_factory=list)
 
@@ -108,6 +112,7 @@ def absorb(tx: Transaction, bells: Bells, name: str, report: SyncRequest, now: f
         books.ring(agent_bell(name))  # a parked call of the agent before it learns that it is over
     introduced = cluster.introduced or report.known_runs is not None
     done.census_wanted = report.reachable and not introduced
+    done.wanted = wanted(cluster.wishes)
     _hear(books, cluster, report, policy, introduced=introduced)
     outbox.acknowledge(conn, name, report.acknowledged, now)
     if report.observations:
@@ -137,7 +142,10 @@ def _hear(books: _Books, cluster: ClusterRecord, report: SyncRequest, policy: He
             "copies": _stored(report.inventory.cache),
             "backend_version": report.inventory.version, "resizes": report.inventory.resizes, "remote_id": report.inventory.remote_id,
             "driver": report.inventory.driver.model_dump(mode="json"),
+            "scaling": report.inventory.scaling.model_dump(mode="json") if report.inventory.scaling else None,
         }  # fmt: skip
+        took_s = arrived(cluster.wishes, report.inventory.scaling.types if report.inventory.scaling else (), now)
+        books.done.scaled += [] if took_s is None else [(cluster.name, took_s)]
         fleet.replace_nodes(books.conn, cluster.name, report.inventory.nodes, now)
     elif report.cache is not None:
         columns["copies"] = _stored(report.cache.state)

@@ -305,6 +305,14 @@ class Connection:
     def refuse_copies(self, versions: tuple[str, ...]) -> None:
         self._agent.call(self._number, "refuse_copies", versions=versions)
 
+    def scale(self, wanted: dict[str, int]) -> None:
+        asked = [{"node_type": name, "count": count} for name, count in wanted.items()]
+        self._agent.call(self._number, "scale", wanted=asked)
+
+    def report_types(self, groups: dict[str, Any]) -> None:
+        """Put types of nodes into the state of the cluster's autoscaler."""
+        self._agent.call(self._number, "report_types", groups=groups)
+
     def close(self) -> None:
         self._agent.call(self._number, "close")
 

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 from cluster.backends.ray.backend import RayBackend
 from cluster.protocol import ClusterBackend, GangSize, RunRequest
 from cluster.replicas import CacheLimits
+from cluster.scaling import NodeType, Wanted
 
 ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 
@@ -61,6 +62,10 @@ class Backends:
                 result = await asyncio.to_thread(_taken)
             elif method == "left":
                 result = await asyncio.to_thread(_left, arguments["run_id"])
+            elif method == "scale":
+                await self._backends[number].scale([Wanted.model_validate(item) for item in arguments["wanted"]])
+            elif method == "report_types":
+                result = await asyncio.to_thread(_report_types, arguments["groups"])
             elif method == "resize":
                 size = GangSize.model_validate(arguments.pop("size"))
                 await self._backends[number].resize(size=size, **arguments)
@@ -74,6 +79,7 @@ class Backends:
 
     def _make(self, number: int, cluster: str, address: str, token_file: str, directory: str, **options: Any) -> None:
         options |= {"limits": CacheLimits.model_validate(options["limits"])} if "limits" in options else {}
+        options |= {"types": [NodeType.model_validate(item) for item in options["types"]]} if "types" in options else {}
         self._backends[number] = RayBackend(cluster, address, Path(token_file), Path(directory), **options)
         self._keep(self._pass_on(number))
 
@@ -90,6 +96,18 @@ def _taken() -> tuple[float, int]:
     free, everything = ray.available_resources(), ray.cluster_resources()
     groups = [group for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
     return everything["CPU"] - free.get("CPU", 0.0), len(groups)
+
+
+def _report_types(groups: dict[str, Any]) -> None:
+    """Put a configuration into the autoscaler's state, as one that reports its own does; without groups, an empty one."""
+    import ray
+    from ray._raylet import GcsClient
+    from ray.core.generated.autoscaler_pb2 import ClusterConfig
+
+    config = ClusterConfig()
+    for name, group in groups.items():
+        config.node_group_configs.add(name=name, **group)
+    GcsClient(address=ray.get_runtime_context().gcs_address).report_cluster_config(config.SerializeToString())
 
 
 def _left(run_id: str) -> list[str]:

@@ -30,6 +30,7 @@ from cluster.protocol import (
     Usage,
 )
 from cluster.replicas import Pretended
+from cluster.scaling import Scaling, Wanted
 
 __all__ = ["Behaviour", "MemoryBackend", "MemoryCluster", "Script", "succeed_at_once"]
 StopOutcome = Literal["cancelled", "preempted", "lost"]
@@ -58,6 +59,8 @@ class MemoryCluster:
     ) -> None:  # fmt: skip
         self.nodes: dict[str, Node] = {node.name: node for node in nodes}
         self.version, self.copies = version, copies
+        self.scaling: Scaling | None = None
+        self.wanted: tuple[Wanted, ...] = ()
         self.started: Counter[str] = Counter()
         self.violations: list[str] = []
         self.alive = True
@@ -251,7 +254,13 @@ class MemoryBackend:
         self._cluster.check()
         nodes = tuple(self._cluster.nodes[name] for name in sorted(self._cluster.nodes))
         copies = self._cluster.copies
-        return Inventory(nodes=nodes, version=self._cluster.version, resizes=True, cache=copies.state() if copies else None)
+        return Inventory(
+            nodes=nodes,
+            version=self._cluster.version,
+            resizes=True,
+            cache=copies.state() if copies else None,
+            scaling=self._cluster.scaling,
+        )
 
     async def start(self, run: RunRequest) -> None:
         new = run.run_id not in self._mine
@@ -291,6 +300,9 @@ class MemoryBackend:
     async def refuse_copies(self, versions: Sequence[str]) -> None:
         if self._cluster.copies is not None:
             self._cluster.copies.refuse(versions)
+
+    async def scale(self, wanted: Sequence[Wanted]) -> None:
+        self._cluster.wanted = tuple(wanted)
 
     async def close(self) -> None:
         self._cluster.leave(self._hear)

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from cluster.model import LeasePolicy
 from cluster.protocol import SyncReply, SyncRequest
+from cluster.scaling import Wanted
 from controlplane.api import direct
 from controlplane.api.arrivals import brings_results, with_results
 from controlplane.api.auth import AgentOf, Plane
@@ -59,7 +60,9 @@ async def sync(cluster: str, report: SyncRequest, principal: AgentOf, plane: Pla
             if (found := await run_in_threadpool(_pending, plane, cluster, report.agent_id)) is None:
                 return _reply(plane, superseded=True)
             instructions = found
-    return _reply(plane, instructions, census_wanted=done.census_wanted, unwanted=unwanted, on_lease_lost=done.on_lease_lost)
+    return _reply(
+        plane, instructions, census_wanted=done.census_wanted, unwanted=unwanted, wanted=done.wanted, on_lease_lost=done.on_lease_lost
+    )
 
 
 async def _unwanted(plane: ControlPlane, cluster: str) -> tuple[str, ...]:
@@ -70,12 +73,12 @@ async def _unwanted(plane: ControlPlane, cluster: str) -> tuple[str, ...]:
 
 def _reply(
     plane: ControlPlane, instructions: Sequence[str] = (), *, superseded: bool = False, census_wanted: bool = False,
-    unwanted: tuple[str, ...] = (), on_lease_lost: LeasePolicy = "stop",
+    unwanted: tuple[str, ...] = (), wanted: tuple[Wanted, ...] = (), on_lease_lost: LeasePolicy = "stop",
 ) -> Response:  # fmt: skip
     """A SyncReply. Instructions are passed on as they were stored."""
     reply = SyncReply(
         lease_s=plane.settings.lease_s, on_lease_lost=on_lease_lost, max_result_bytes=plane.settings.max_result_bytes,
-        superseded=superseded, census_wanted=census_wanted, unwanted=unwanted,
+        superseded=superseded, census_wanted=census_wanted, unwanted=unwanted, wanted=wanted,
     )  # fmt: skip
     head = reply.model_dump_json(exclude={"instructions"})
     return Response(f'{{"instructions":[{",".join(instructions)}],{head[1:]}', media_type="application/json")

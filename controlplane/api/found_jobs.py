@@ -11,6 +11,7 @@ from controlplane.api import views
 from controlplane.api.explanation_schemas import ExplanationView
 from controlplane.api.promises import promise_of, promise_words, told
 from controlplane.api.prose import hold_views, summary, verdict_view
+from controlplane.api.scaling import told_scaling
 from controlplane.api.schemas import JobView
 from controlplane.api.standing import placed_view, waiting_view
 from controlplane.api.window_words import told_windows
@@ -133,6 +134,8 @@ def explanation(plane: ControlPlane, principal: Principal, job_id: str) -> Expla
     shown = [verdict_view(verdict, told_of.candidate.ways[verdict.choice], spec) for verdict in told_of.verdicts]
     alone = replace(told_of.frozen, candidates=(told_of.candidate,))
     shown, promise = told_windows(told(shown, kept, principal, alone), alone), promise_of(kept, job.id)
+    if job.state == State.QUEUED:
+        shown = told_scaling(shown, alone, plane.waits.snapshot())
     ahead = told_of.waiting.ahead if told_of.waiting else 0
     words = summary(job.state, shown, ahead, job.message, held) + promise_words(promise) + claimed
     if found.is_array:

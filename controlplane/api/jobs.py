@@ -19,6 +19,7 @@ from controlplane.api.found_jobs import Found, check_kept, explanation, find, lo
 from controlplane.api.paging import Cursor, Limit, decode_number, encode
 from controlplane.api.promises import flexible_plan, told
 from controlplane.api.prose import verdict_view
+from controlplane.api.scaling import told_scaling
 from controlplane.api.schemas import EventView, JobView, Page, PlanView, ProgressView, ResultView
 from controlplane.api.window_words import told_windows
 from controlplane.submissions import Submission
@@ -74,7 +75,7 @@ async def plan(spec: JobSpec, principal: Buyer, plane: Plane) -> PlanView:
             planned = plan_for(conn, settled, now, waits, plane.topology, kept, may_wait=may_wait)
         frozen = planned.frozen
         shown = [verdict_view(verdict, frozen.candidates[0].ways[verdict.choice], settled) for verdict in planned.verdicts]
-        shown = told_windows(told(shown, kept, principal, frozen), frozen)
+        shown = told_scaling(told_windows(told(shown, kept, principal, frozen), frozen), frozen, waits)
         chosen = next((item.cluster for item in shown if item.verdict == "chosen"), None)
         return PlanView(name=spec.name, chosen=chosen, verdicts=shown, engine=settled.chosen_engine, flexible=flexible_plan(planned))
 

@@ -61,6 +61,10 @@ CAPACITY_WORDS: dict[Reason, tuple[str, str]] = {
         "its budget pays for a later hour, for which it waits",
         "wait, or raise the budget to have it start as soon as it can",
     ),
+    Reason.SCALING_UP: (
+        "no node that is there has room for it now; its cluster's autoscaler can bring nodes that do",
+        "wait until they are there, or ask for less",
+    ),
     Reason.RESERVED_FOR_ANOTHER: (
         "there is room, but it is kept for a job that waited longer and would be delayed",
         "wait, or lower max_runtime so that it ends before then",

@@ -17,6 +17,7 @@ from cluster.model import BackendName, LeasePolicy, Mode
 from cluster.protocol import Preview, ResultFile
 from controlplane.api.bases import Answer, Asked
 from controlplane.api.price_schemas import FlexiblePlan, TariffView
+from controlplane.api.scaling_schemas import ScalingView
 from controlplane.api.score_schemas import ScoreAspect as ScoreAspect
 from controlplane.api.speed_schemas import SpeedView
 from controlplane.api.window_schemas import WindowView
@@ -125,6 +126,7 @@ class ClusterView(Answer):
     cordon: Literal["open", "cordoned", "draining"]
     detail: str
     backend_version: str
+    scaling: ScalingView | None = Field(default=None, description="nodes that its autoscaler could bring; no part of its capacity")
     driver: Driver = Field(default=ACTORS, description="how its agent drives it; by the Job API it runs less")
     runs_only: str = Field(default="", description="what it is reduced to by its driver; empty: nothing is left out")
     remote_id: str = Field(default="", description="the cluster's own id, as its backend tells it; empty until its agent has counted nodes")

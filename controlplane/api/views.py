@@ -10,6 +10,7 @@ from cluster.protocol import Preview, ResultFile
 from controlplane.api import schemas
 from controlplane.api.price_schemas import TariffView
 from controlplane.api.prose import waiting_words
+from controlplane.api.scaling_schemas import NodeTypeView, ScalingView
 from monitoring.capacity import Capacity, NodeUse, Power
 from monitoring.targets import standing
 from scheduler.holds import holds
@@ -146,7 +147,7 @@ def cluster_view(
         cache=schemas.CacheView.model_validate(cluster.copies.model_dump(exclude={"versions"})) if cluster.copies else None,
         inbound_bandwidth_mib_s=spec.inbound_bandwidth_mib_s, health=cluster.health.value, cordon=cluster.cordon,  # type: ignore[arg-type]
         detail=cluster.detail, backend_version=cluster.backend_version, remote_id=cluster.remote_id,
-        driver=cluster.driver, runs_only=JOB_API_RUNS if cluster.driver.way == "job-api" else "",
+        scaling=scaling_view(cluster), driver=cluster.driver, runs_only=JOB_API_RUNS if cluster.driver.way == "job-api" else "",
         heard_at=maybe_moment(cluster.heard_at),
         created_at=moment(cluster.created_at), nodes=len(views), nodes_ready=sum(view.ready for view in views), runs=runs,
         cpu=sum(view.cpu for view in views), cpu_used=sum(view.cpu_used for view in views),
@@ -154,6 +155,19 @@ def cluster_view(
         accelerators=[devices[model] for model in sorted(devices)], flops=flops(capacity.by_cluster.get(spec.name, ())),
         unrated=[schemas.Unrated.model_validate(vars(item)) for item in capacity.unrated if item.cluster == spec.name],
     )  # fmt: skip
+
+
+def scaling_view(cluster: ClusterRecord) -> ScalingView | None:
+    """What a member's autoscaler could bring, and what it is asked for."""
+    if cluster.scaling is None:
+        return None
+    wishes = {wish.node_type: wish for wish in cluster.wishes}
+    types = []
+    for kind in cluster.scaling.types:
+        wish = wishes.get(kind.name)
+        rests_until = maybe_moment(wish.rests_until) if wish and wish.rests_until else None
+        types.append(NodeTypeView(**kind.model_dump(), wanted=wish.count if wish else 0, rests_until=rests_until))
+    return ScalingView(types=types, trouble=cluster.scaling.trouble)
 
 
 def token_view(token: TokenRecord) -> schemas.TokenView:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from controlplane.cli.output import fields, grid, heading
+from controlplane.cli.output import fields, grid, heading, say
 from controlplane.cli.text import MISSING, clock, joined, number, since, size
 
 if TYPE_CHECKING:
     from cluster.carbon import Carbon
+    from controlplane.api.scaling_schemas import NodeTypeView, ScalingView
     from controlplane.api.schemas import AcceleratorUse, ClusterView
 
 
@@ -67,6 +68,9 @@ def cluster_details(item: ClusterView) -> None:
 
         heading("Maintenance and reservations")
         window_rows(item.windows)
+    if item.scaling is not None:
+        heading("Nodes that its autoscaler can bring (no part of the capacity)")
+        scalable_nodes(item.scaling)
     heading("Computing power")
     rows = [
         (power.compute_class, power.precision, format_flops(power.rated), format_flops(power.available), format_flops(power.allocated))
@@ -75,6 +79,25 @@ def cluster_details(item: ClusterView) -> None:
     grid(["CLASS", "PRECISION", ">RATED", ">AVAILABLE", ">ALLOCATED"], rows, none="nothing rated")
     for missing in item.unrated:
         print(f"unrated: {missing.count} of {missing.what}")
+
+
+def scalable_nodes(scaling: ScalingView) -> None:
+    """What an autoscaler can bring, a type a line."""
+    rows = [
+        (kind.name, number(kind.cpu), size(kind.memory_bytes) if kind.memory_bytes is not None else MISSING,
+         ", ".join(f"{count} {model}" for model, count in sorted(kind.accelerators.items())) or MISSING,
+         kind.present, kind.least, kind.most, _asked(kind), joined(kind.labels))
+        for kind in scaling.types
+    ]  # fmt: skip
+    grid(["TYPE", ">CPU", ">MEMORY", "ACCELERATORS", ">THERE", ">LEAST", ">MOST", "ASKED FOR", "LABELS"], rows)
+    if scaling.trouble:
+        say(f"its autoscaler says: {scaling.trouble}")
+
+
+def _asked(kind: NodeTypeView) -> str:
+    if kind.rests_until is not None:
+        return f"in vain; again after {clock(kind.rests_until)}"
+    return f"{kind.wanted} in all" if kind.wanted else MISSING
 
 
 def _driver(item: ClusterView) -> list[tuple[str, str]]:

@@ -302,6 +302,17 @@ def list_nodes(
     """All nodes, with what runs hold of them."""
     with connect(context) as client:
         show(client.nodes(cluster), output, _node_table)
+        if output == "table":
+            _tell_of_more(client.clusters(), cluster)
+
+
+def _tell_of_more(page: Page[ClusterView], only: str | None) -> None:
+    """What is not there yet, under what is."""
+    for item in page.items:
+        more = [kind for kind in (item.scaling.types if item.scaling else []) if kind.most > kind.present]
+        if more and only in (None, item.name):
+            kinds = ", ".join(f"{kind.most - kind.present} of type {kind.name}" for kind in more)
+            note(f"The autoscaler of {item.name} can bring more nodes: {kinds} (`cpn cluster show {item.name}`).")
 
 
 def _node_table(page: Page[NodeView]) -> None:

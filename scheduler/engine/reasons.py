@@ -39,6 +39,7 @@ class Reason(IntEnum):
     CHEAPER_LATER = 28
     CLEANER_LATER = 29
     AFFORDABLE_LATER = 30
+    SCALING_UP = 31
 
     @property
     def label(self) -> str:

@@ -13,10 +13,12 @@ from cluster.drivers import ACTORS, Driver
 from cluster.health import Health
 from cluster.model import ClusterSpec, Node
 from cluster.replicas import CacheState, Transfer
+from cluster.scaling import Scaling
 from scheduler.errors import ConflictError, NotFoundError
 from scheduler.links import Sample, Samples, with_transfers
 from scheduler.store.records import ClusterRecord, NodeRecord, QueueRecord
 from scheduler.store.tables import clusters, nodes, queues, windows
+from scheduler.wishes import Wish
 
 # Every decision reads all members and nodes, which hardly ever change: documents are read as text, and each text is parsed once.
 MOST_PARSED = 65_536
@@ -27,7 +29,8 @@ _CLUSTERS = select(
     cast(clusters.c.spec, Text), clusters.c.cordon, clusters.c.health, clusters.c.detail, clusters.c.agent_id, clusters.c.backend_version,
     clusters.c.heard_at, clusters.c.reachable_at, clusters.c.created_at, clusters.c.introduced, clusters.c.resizes,
     clusters.c.remote_id, cast(clusters.c.links, Text),
-    cast(clusters.c.copies, Text), cast(clusters.c.driver, Text),
+    cast(clusters.c.copies, Text), cast(clusters.c.driver, Text), cast(clusters.c.scaling, Text),
+    cast(clusters.c.wishes, Text),
 ).order_by(clusters.c.name)  # fmt: skip
 _CLUSTER = _CLUSTERS.where(clusters.c.name == _NAME)
 _KNOWN_AS = (
@@ -109,6 +112,14 @@ def want_introductions(conn: Connection) -> None:
     conn.execute(update(clusters).values(introduced=False))
 
 
+def drop_wishes(conn: Connection) -> list[str]:
+    """No autoscaler is asked for anything any more; the members for which that is another answer than before."""
+    names = [found.name for found in list_clusters(conn) if found.wishes]
+    for name in names:
+        update_cluster(conn, name, wishes=[])
+    return names
+
+
 def remove_cluster(conn: Connection, name: str) -> None:
     """Forget a member with its nodes and windows. Raises NotFoundError."""
     conn.execute(delete(nodes).where(nodes.c.cluster == name))
@@ -160,8 +171,9 @@ def list_queues(conn: Connection) -> list[QueueRecord]:
 
 
 def _cluster(row: Any) -> ClusterRecord:
-    spec, cordon, health, *rest, links, copies, driver = row
+    spec, cordon, health, *rest, links, copies, driver, scaling, wishes = row
     rest += [_read_links(links), _read_copies(copies) if copies else None, _read_driver(driver) if driver else ACTORS]
+    rest += [_read_scaling(scaling) if scaling else None, _read_wishes(wishes)]
     return ClusterRecord(_read_spec(spec), cordon, Health(health), *rest)
 
 
@@ -184,6 +196,16 @@ def _read_copies(text: str) -> CacheState:
 @lru_cache(MOST_PARSED)
 def _read_driver(text: str) -> Driver:
     return Driver.model_validate_json(text)
+
+
+@lru_cache(MOST_PARSED)
+def _read_scaling(text: str) -> Scaling:
+    return Scaling.model_validate_json(text)
+
+
+@lru_cache(MOST_PARSED)
+def _read_wishes(text: str) -> tuple[Wish, ...]:
+    return tuple(Wish(**item) for item in from_json(text))
 
 
 @lru_cache(MOST_PARSED)

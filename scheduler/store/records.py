@@ -13,9 +13,11 @@ from cluster.drivers import ACTORS, Driver
 from cluster.health import Health
 from cluster.model import ClusterSpec, Node
 from cluster.replicas import CacheState
+from cluster.scaling import Scaling
 from scheduler.lifecycle import State
 from scheduler.links import Inbound, Samples
 from scheduler.store.rows import Document
+from scheduler.wishes import Wish
 from workloads.spec import JobSpec
 
 R = TypeVar("R", "JobRecord", "RunRecord")
@@ -243,6 +245,8 @@ class ClusterRecord:
     links: Samples = field(default_factory=dict)
     copies: CacheState | None = None
     driver: Driver = ACTORS
+    scaling: Scaling | None = None
+    wishes: tuple[Wish, ...] = ()
 
     @property
     def name(self) -> str:

@@ -51,6 +51,7 @@ queues = Table("queues", metadata,
 # resizes: its backend can grow and shrink a gang that runs.
 # remote_id: the cluster's own id, as its backend tells it; empty: not known yet. No two members have the same.
 # driver: how its agent drives it (cluster.drivers.Driver); none: by actors.
+# scaling: nodes that its autoscaler could bring (cluster.scaling.Scaling); wishes: what it is asked for (scheduler.scale_up.Wish).
 # links: the last transfers to it by the member they came from, each [bytes, seconds, told at, capped].
 # copies: what its caches hold of data from elsewhere, as its agent told last (cluster.replicas.CacheState).
 # introduced: the agent has named its runs since it took over, since they were given up, and since the server began.
@@ -63,7 +64,8 @@ clusters = Table("clusters", metadata,
     Column("resizes", Boolean, nullable=False, server_default=false()),
     Column("remote_id", String(64), nullable=False, server_default=text("''")),
     Column("links", JSON, nullable=False, server_default=text("'{}'")), Column("copies", JSON(none_as_null=True)),
-    Column("driver", JSON(none_as_null=True)))  # fmt: skip
+    Column("driver", JSON(none_as_null=True)), Column("scaling", JSON(none_as_null=True)),
+    Column("wishes", JSON, nullable=False, server_default=text("'[]'")))  # fmt: skip
 
 nodes = Table("nodes", metadata,
     Column("cluster", String(63), primary_key=True), Column("name", String(253), primary_key=True),

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.backends.ray.attempt import Attempt, StopOutcome
+from cluster.backends.ray.autoscaling import Autoscaler
 from cluster.backends.ray.copies import Copies
 from cluster.backends.ray.gang_attempt import GangAttempt
 from cluster.backends.ray.gang_workers import place_of, run_of
@@ -40,6 +41,7 @@ from cluster.errors import ClusterError, RunRejectedError, UnreachableError
 from cluster.model import Inventory
 from cluster.protocol import AdoptedRun, GangSize, RunEvent, RunRequest
 from cluster.replicas import CacheLimits
+from cluster.scaling import NodeType, Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ class RayBackend:
         forget_limit_s: float = 30.0,
         idle_s: float = IDLE_S,
         limits: CacheLimits | None = None,
+        types: Sequence[NodeType] = (),
     ) -> None:
         self.cluster = cluster
         self._directory = directory
@@ -77,6 +80,7 @@ class RayBackend:
         self._looking: asyncio.Task[None] | None = None
         self._session = Session(address, token_file, call_limit_s=call_limit_s)
         self._copies = Copies(self._session, self._limits)
+        self._autoscaler = Autoscaler(self._session, types)
         self._attempts: dict[str, Attempt] = {}
         self._nodes: dict[str, RayNode] = {}
         self._events: asyncio.Queue[RunEvent | None] = asyncio.Queue()
@@ -107,11 +111,16 @@ class RayBackend:
         import ray
 
         counted = inventory(entries, ray.__version__, self._session.cluster_id)
-        return counted.model_copy(update={"cache": self._copies.state({node.node_id for node in self._nodes.values()})})
+        scaling = await self._autoscaler.look(entries)
+        return counted.model_copy(update={"scaling": scaling, "cache": self._copies.state({node.node_id for node in self._nodes.values()})})
 
     async def refuse_copies(self, versions: Sequence[str]) -> None:
         """Remove copies of these versions with the next looks at the nodes."""
         self._copies.refuse(versions)
+
+    async def scale(self, wanted: Sequence[Wanted]) -> None:
+        """Ask its autoscaler for these nodes. Raises UnreachableError."""
+        await self._autoscaler.ask_for(wanted)
 
     async def start(self, run: RunRequest) -> None:
         """Begin the run. Raises RunRejectedError for what no Ray cluster could carry out, and for nodes that this one does not have."""

@@ -18,6 +18,7 @@ from cluster.drivers import ACTORS, Driver
 from cluster.errors import AuthenticationError
 from cluster.model import Endpoint, Inventory
 from cluster.protocol import AdoptedRun, ClusterBackend, GangSize, RunEvent, RunRequest
+from cluster.scaling import Wanted
 
 log = logging.getLogger("cpn.agent")
 LIMIT_S = 5.0
@@ -95,6 +96,9 @@ class ChosenBackend:
 
     async def refuse_copies(self, versions: Sequence[str]) -> None:
         await self._backend.refuse_copies(versions)
+
+    async def scale(self, wanted: Sequence[Wanted]) -> None:
+        await self._backend.scale(wanted)
 
     async def close(self) -> None:
         if self._chosen is not None:

@@ -22,6 +22,7 @@ from cluster.drivers import Driver
 from cluster.errors import ClusterError, RunRejectedError, UnreachableError
 from cluster.model import Endpoint, Inventory
 from cluster.protocol import AdoptedRun, GangSize, RunEvent, RunRequest
+from cluster.scaling import Wanted
 
 log = logging.getLogger(__name__)
 ID_S = 2.0
@@ -103,6 +104,9 @@ class JobApiBackend:
 
     async def refuse_copies(self, versions: Sequence[str]) -> None:
         """There are none."""
+
+    async def scale(self, wanted: Sequence[Wanted]) -> None:
+        """Its autoscaler is not asked."""
 
     async def close(self) -> None:
         """Disconnect; runs go on. Twice does no harm."""

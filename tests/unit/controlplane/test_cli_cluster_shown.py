@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from controlplane.cli import session
-from tests.unit.controlplane.cli_server import PRICES, T0, FakeServer, cluster
+from tests.unit.controlplane.cli_server import PRICES, T0, FakeServer, cluster, page
 
 
 @pytest.fixture
@@ -82,3 +82,19 @@ def test_a_cluster_tells_its_tariffs_and_when_they_change(server: FakeServer) ->
     assert "22:00-06:00 on sat 0.6; else 1" in details
     assert "hours cost 1 of these prices, from" in details
     assert "tariffs in Asia/Shanghai" in details
+
+
+def test_nodes_that_are_not_there_yet_are_shown_apart(server: FakeServer) -> None:
+    kind = {"cpu": 16.0, "memory_bytes": None, "accelerators": {"H200": 8}, "labels": {"pool": "big"}, "least": 0, "most": 3, "present": 1}
+    asked, resting = {**kind, "name": "big", "wanted": 2, "rests_until": None}, {**kind, "name": "old", "wanted": 0, "rests_until": T0}
+    server.answers["GET /clusters/sh"] = shown = cluster(scaling={"types": [asked, resting], "trouble": "no quota"})
+    lines = [" ".join(line.split()) for line in server.run("cluster", "show", "sh").stdout.splitlines()]
+    assert "big 16 - 8 H200 1 0 3 2 in all pool=big" in lines
+    assert any(line.startswith("old 16 - 8 H200 1 0 3 in vain; again after") for line in lines)
+    assert "its autoscaler says: no quota" in lines
+    server.answers |= {"GET /nodes": page(), "GET /clusters": page(shown, cluster("gz"))}
+    told = "The autoscaler of sh can bring more nodes: 2 of type big, 2 of type old"
+    assert told in " ".join(server.run("node", "list").stderr.split())
+    assert told not in " ".join(server.run("node", "list", "--cluster", "gz").stderr.split())
+    server.answers.pop("GET /clusters")
+    assert server.run("node", "list", "-o", "json").exit_code == 0

@@ -251,11 +251,11 @@ def test_queues_and_nodes_are_tables(server: FakeServer) -> None:
         "cluster": "sh", "name": "n1", "ready": True, "cpu": 8.0, "cpu_used": 2.0, "memory_bytes": 2**34, "memory_used_bytes": 2**30,
         "accelerators": [], "labels": {"tier": "gold"}, "seen_at": T0,
     }  # fmt: skip
-    server.answers |= {"GET /queues": page(queue), "GET /queues/fast": queue, "GET /nodes": page(node)}
+    server.answers |= {"GET /queues": page(queue), "GET /queues/fast": queue, "GET /nodes": page(node), "GET /clusters": page()}
     assert "12.5%" in server.run("queue", "list").stdout
     assert "no limit" in server.run("queue", "show", "fast").stdout
     assert "tier=gold" in server.run("node", "list", "--cluster", "sh").stdout
-    assert server.requests[-1].url.params["cluster"] == "sh"
+    assert server.requests[-2].url.params["cluster"] == "sh"
 
 
 def test_links_are_lines_with_their_basis(server: FakeServer) -> None:
