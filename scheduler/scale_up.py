@@ -22,6 +22,8 @@ from scheduler.store.session import Connection, Store
 from scheduler.wishes import Wish, scale_key
 
 USUAL_S, LIMIT_S = 120.0, 900.0
+# The jobs behind these ask when these have been placed.
+MOST_ASKS = 1000
 # What stands against a cluster for want of room, which other nodes would have.
 ROOM = frozenset({
     Reason.NODE_NOT_READY, Reason.NODE_LABELS, Reason.NODE_ACCELERATOR_MODEL, Reason.NODE_TOO_SMALL, Reason.NODE_BUSY,
@@ -81,12 +83,14 @@ class _New:
 
 def asks(frozen: Frozen, plan: Plan, waits: Mapping[str, float]) -> tuple[Ask, ...]:
     """What jobs ask for, in the order of the plan; `waits` say how long starts, and new nodes (`scale_key`), usually take."""
+    if not any(cluster.scaling for cluster in frozen.world.clusters):
+        return ()
     helped = {item.job for item in plan.evictions} | {item.job for item in plan.shrinks}
     soon = {item.job: item.start_s for item in plan.promises}
     new: dict[tuple[str, str], _New] = {}
     found: list[Ask] = []
     for item in plan.unplaced:
-        if item.blocker in ROOM and item.job not in helped:
+        if len(found) < MOST_ASKS and item.blocker in ROOM and item.job not in helped:
             ask = _best(frozen, item, new, waits, soon.get(item.job))
             if ask is not None:
                 found.append(ask)
@@ -147,6 +151,8 @@ class Scaling:
         """Store what is asked for from now on; the bells of the agents that have to be told."""
         self._open, rung = False, set()
         for cluster in frozen.world.clusters:
+            if cluster.scaling is None and not cluster.wishes:
+                continue
             after = wishes_after(cluster, asked, frozen.world.now, self._limit_s)
             self._open = self._open or bool(after)
             if after != cluster.wishes:

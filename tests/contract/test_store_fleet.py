@@ -14,6 +14,7 @@ import scheduler.store.migrate as steps
 from cluster.drivers import ACTORS, Driver
 from cluster.model import ClusterSpec, Node
 from cluster.replicas import CacheState, Transfer
+from cluster.scaling import NodeType, Scaling
 from scheduler.errors import ConflictError, NotFoundError
 from scheduler.links import MIB, MOST_SAMPLES, Inbound, Sample
 from scheduler.store import catalogue, fleet
@@ -21,6 +22,7 @@ from scheduler.store.migrate import migrate
 from scheduler.store.records import QueueRecord, WindowRecord
 from scheduler.store.session import Store, Transaction
 from scheduler.store.windows import add_window, list_windows
+from scheduler.wishes import Wish
 from scheduler.withdrawn import withdrawn
 from tests.contract.test_store import NOW, postgres_url, store, url
 from tests.unit.workloads.samples import licence, product, version
@@ -57,6 +59,22 @@ def test_how_a_member_is_driven_comes_back(store: Store) -> None:
         store.write(lambda tx, given=given: fleet.update_cluster(tx.conn, "c", driver=given))  # type: ignore[misc]
         with store.read() as conn:
             assert fleet.get_cluster(conn, "c").driver == found
+
+
+def test_what_a_member_could_have_and_is_asked_for_comes_back(store: Store) -> None:
+    store.write(lambda tx: fleet.add_cluster(tx.conn, cluster_spec(), NOW))
+    with store.read() as conn:
+        fresh = fleet.get_cluster(conn, "c")
+    assert (fresh.scaling, fresh.wishes) == (None, ())
+    scaling, wish = Scaling(types=(NodeType(name="big", cpu=16, most=2),), trouble="no quota"), Wish("big", 1, NOW, 0, NOW + 1)
+    columns = {"scaling": scaling.model_dump(mode="json"), "wishes": [wish.stored()]}
+    store.write(lambda tx: fleet.update_cluster(tx.conn, "c", **columns))
+    with store.read() as conn:
+        found = fleet.get_cluster(conn, "c")
+    assert (found.scaling, found.wishes) == (scaling, (wish,))
+    assert [store.write(lambda tx: fleet.drop_wishes(tx.conn)) for _ in range(2)] == [["c"], []]
+    with store.read() as conn:
+        assert fleet.get_cluster(conn, "c").wishes == ()
 
 
 def test_transfers_and_copies_of_a_member_come_back(store: Store) -> None:

@@ -2,7 +2,7 @@
 
 What it may bring comes from the autoscaler's state in the head's control store, where something reports it there; Ray's own
 autoscaler does not, so an operator may name its configuration (`CPN_RAY_AUTOSCALING`, the file that the head was started with). How many
-nodes of a type are there is told by their label `ray.io/node-group`. Nodes are asked for by Ray's one list of requested resources, whole
+nodes of a type are there is told by the head too. Nodes are asked for by Ray's one list of requested resources, whole
 nodes of a type each; whoever else sets that list on the same cluster is overruled. Functions block.
 """
 
@@ -12,18 +12,16 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from cluster.backends.ray.session import Session
-from cluster.errors import PermanentError
+from cluster.errors import ClusterError, PermanentError, UnreachableError
 from cluster.scaling import MOST_NODES, MOST_TYPES, NodeType, Scaling, Wanted
 
 log = logging.getLogger(__name__)
 # Of each type its resources, its labels, and how many there are at least and at most.
 Groups = Mapping[str, tuple[Mapping[str, float], Mapping[str, str], int, int]]
-GROUP_LABEL = "ray.io/node-group"
 _ACCELERATOR, _LABEL, _UNKNOWN_MODEL = "accelerator_type:", "ray.io/accelerator-type", "GPU"
 
 
@@ -33,17 +31,32 @@ class Autoscaler:
     def __init__(self, session: Session, types: Sequence[NodeType]) -> None:
         self._session, self._named = session, tuple(types)
         self._types: tuple[NodeType, ...] = ()
+        self._last: Scaling | None = None
 
-    async def look(self, entries: Sequence[Mapping[str, Any]]) -> Scaling | None:
-        """What it may bring beside these nodes (`ray.nodes()`); None where there is no autoscaler that anybody knows of."""
-        self._types = await self._session.call(reported_types) or self._named
-        said = await self._session.call(trouble) if self._types else ""
-        return counted(self._types, entries, said)
+    async def look(self) -> Scaling | None:
+        """What it may bring, and what is there; None where there is no autoscaler that anybody knows of. Raises UnreachableError.
+
+        What it does not say now is as it was.
+        """
+        try:
+            self._types = await self._session.call(reported_types) or self._named
+            self._last = counted(self._types, *await self._session.call(standing)) if self._types else None
+        except ClusterError:
+            raise
+        except Exception as error:  # whatever the autoscaler's state is, nodes are counted without it
+            log.warning("the autoscaler's state cannot be read: %s", error)
+        return self._last
 
     async def ask_for(self, wanted: Sequence[Wanted]) -> None:
         """Ask for these nodes alone. Raises UnreachableError."""
-        if self._types:
+        if not self._types:
+            return
+        try:
             await self._session.call(request, wanted, self._types)
+        except ClusterError:
+            raise
+        except Exception as error:  # what Ray raises while its head is away is of many kinds
+            raise UnreachableError(f"Ray's autoscaler does not take a request: {error}") from error
 
 
 def read_configuration(path: Path) -> tuple[NodeType, ...]:
@@ -87,22 +100,21 @@ def reported_types() -> tuple[NodeType, ...]:
         return ()
 
 
-def trouble() -> str:
-    """What the autoscaler could not start lately, in words; empty when it says nothing of the kind."""
+def standing() -> tuple[dict[str, int], str]:
+    """How many nodes of each type live, and what the autoscaler could not start lately, in words; empty when it could."""
     import ray
     from ray.autoscaler.v2.sdk import get_cluster_status
 
     status = get_cluster_status(ray.get_runtime_context().gcs_address)
+    there = Counter(node.ray_node_type_name for node in (*status.active_nodes, *status.idle_nodes))
     failed = [f"{item.count} of {item.ray_node_type_name} could not be started: {item.details or 'no word of why'}"
               for item in status.failed_launches[-1:]]  # fmt: skip
-    return "; ".join(failed)[:500]
+    return dict(there), "; ".join(failed)[:500]
 
 
-def counted(types: Iterable[NodeType], entries: Iterable[Mapping[str, Any]], said: str = "") -> Scaling | None:
-    """The types with how many of each are among `ray.nodes()`; None without types."""
-    there = Counter(entry.get("Labels", {}).get(GROUP_LABEL) for entry in entries if entry["Alive"])
-    found = tuple(kind.model_copy(update={"present": there[kind.name]}) for kind in types)
-    return Scaling(types=found, trouble=said) if found else None
+def counted(types: Iterable[NodeType], there: Mapping[str, int], said: str = "") -> Scaling:
+    """The types with how many nodes of each are there."""
+    return Scaling(types=tuple(kind.model_copy(update={"present": there.get(kind.name, 0)}) for kind in types), trouble=said)
 
 
 def request(wanted: Sequence[Wanted], types: Iterable[NodeType]) -> None:
@@ -132,7 +144,7 @@ def _type(name: str, resources: Mapping[str, float], labels: Mapping[str, str], 
     model = labels.get(_LABEL) or next(iter(named), _UNKNOWN_MODEL)
     return NodeType(
         name=name, cpu=float(resources.get("CPU", 0)), memory_bytes=None if memory is None else int(memory),
-        accelerators={model: gpus} if gpus else {}, labels={GROUP_LABEL: name, **labels}, least=least,
+        accelerators={model: gpus} if gpus else {}, labels=dict(labels), least=least,
         # Ray writes -1 for no limit.
         most=MOST_NODES if most < 0 else most,
     )  # fmt: skip

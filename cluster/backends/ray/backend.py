@@ -111,7 +111,7 @@ class RayBackend:
         import ray
 
         counted = inventory(entries, ray.__version__, self._session.cluster_id)
-        scaling = await self._autoscaler.look(entries)
+        scaling = await self._autoscaler.look()
         return counted.model_copy(update={"scaling": scaling, "cache": self._copies.state({node.node_id for node in self._nodes.values()})})
 
     async def refuse_copies(self, versions: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 from cluster.errors import ClusterError, UnreachableError
 from cluster.model import LeasePolicy
 from cluster.protocol import Instruction, Observation, RunEvent, RunRequest, SyncReply, SyncRequest
+from cluster.scaling import Wanted
 
 CALL_S = 0.005
 LEASE_S = 45.0
@@ -55,6 +56,7 @@ class Control:
         self.superseded = False
         self.wants_census = True
         self.unwanted: tuple[str, ...] = ()
+        self.wanted: tuple[Wanted, ...] = ()
         self.refuse: Callable[[SyncRequest], ClusterError | None] = lambda _request: None
         self.upload_errors: list[ClusterError] = []
         self.current: Callable[[str], bool] = lambda _run_id: True
@@ -122,7 +124,7 @@ class Control:
             self._answer_or_not()
         return SyncReply(
             instructions=tuple(self.outbox), lease_s=self.lease_s, superseded=self.superseded, census_wanted=wanted,
-            unwanted=self.unwanted, on_lease_lost=self.on_lease_lost,
+            unwanted=self.unwanted, wanted=self.wanted, on_lease_lost=self.on_lease_lost,
         )  # fmt: skip
 
     async def upload_log(self, run_id: str, epoch: int, offset: int, text: str) -> bool:  # noqa: ARG002

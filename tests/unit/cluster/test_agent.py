@@ -6,12 +6,14 @@ Everything here is the real agent on a cluster in memory; only the control plane
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from cluster.backends.memory import MemoryBackend
-from cluster.errors import ReportRefusedError
+from cluster.errors import ReportRefusedError, UnreachableError
 from cluster.model import Node
 from cluster.protocol import AdoptedRun, RunRequest, SyncReply, SyncRequest
 from cluster.replicas import Pretended
+from cluster.scaling import Wanted
 from tests.unit.cluster.agents import NODE, agent, memory_cluster
 from tests.unit.cluster.control import Control, forget, run_request, start, stop
 from tests.virtual_time import until_so, virtual
@@ -299,6 +301,29 @@ async def test_a_cache_that_is_refused_holds_up_no_observation_and_is_told_later
         await found.told("b-1")
         control.refuse = lambda _request: None
         await until_so(lambda: any(request.cache for request in control.accepted), "the cache is told when it can be accepted")
+
+
+@virtual
+async def test_which_nodes_there_shall_be_is_passed_on_when_it_changes_and_until_it_was_taken() -> None:
+    control, taken = Control(), list[tuple[Wanted, ...]]()
+    refusals = [UnreachableError("the head is away")]
+
+    class Scaled(MemoryBackend):
+        async def scale(self, wanted: Sequence[Wanted]) -> None:
+            if refusals:
+                raise refusals.pop()
+            taken.append(tuple(wanted))
+
+    async with agent(control, backend=Scaled, inventory_interval_s=5.0) as found:
+        await found.introduced()
+        await asyncio.sleep(30)
+        assert taken == [()], "an earlier agent may have asked for some; what was not taken is passed on again"
+        control.wanted = (Wanted(node_type="big", count=2),)
+        await until_so(lambda: len(taken) == 2, "it is passed on")
+        await asyncio.sleep(60)
+        control.wanted = ()
+        await until_so(lambda: len(taken) == 3, "nothing is asked for any more")
+    assert taken == [(), (Wanted(node_type="big", count=2),), ()]
 
 
 @virtual

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 
-from cluster.backends.ray.autoscaling import counted, read_configuration
-from cluster.errors import PermanentError
-from cluster.scaling import NodeType
+from cluster.backends.ray.autoscaling import Autoscaler, counted, read_configuration
+from cluster.backends.ray.session import Session
+from cluster.errors import PermanentError, UnreachableError
+from cluster.scaling import NodeType, Wanted
 
 
 def write(folder: Path, document: Any) -> Path:
@@ -32,7 +34,7 @@ def test_types_of_workers_are_read_with_what_they_have(tmp_path: Path) -> None:
     assert [(kind.name, kind.cpu, kind.memory_bytes, kind.accelerators, kind.least, kind.most) for kind in found] == [
         ("gpus", 64, 2**40, {"H200": 8}, 1, 4), ("old", 8, None, {"A100": 1}, 0, 0), ("plain", 8, None, {}, 0, 10),
     ]  # fmt: skip
-    assert found[2].labels == {"ray.io/node-group": "plain", "pool": "a"}
+    assert found[2].labels == {"pool": "a"}
 
 
 @pytest.mark.parametrize(
@@ -54,13 +56,61 @@ def test_a_file_that_is_no_configuration_is_told(tmp_path: Path, document: Any, 
         read_configuration(tmp_path / "nowhere")
 
 
-def test_nodes_are_counted_by_the_label_of_their_type() -> None:
-    def entry(group: str | None, alive: bool = True) -> dict[str, Any]:
-        return {"Alive": alive, "Labels": {"ray.io/node-group": group} if group else {}}
-
+def test_types_are_told_with_how_many_are_there() -> None:
     kinds = [NodeType(name="a", cpu=1, most=4), NodeType(name="b", cpu=1, most=4)]
-    found = counted(kinds, [entry("a"), entry("a"), entry("a", alive=False), entry(None), entry("c")], "1 of b could not be started")
-    assert found is not None
+    found = counted(kinds, {"a": 2, "c": 1}, "1 of b could not be started")
     assert [(kind.name, kind.present, kind.absent) for kind in found.types] == [("a", 2, 2), ("b", 0, 4)]
     assert found.trouble == "1 of b could not be started"
-    assert counted([], [entry("a")]) is None
+
+
+class Answers:
+    """A session whose calls answer what a test has put there, in this order; an exception is raised."""
+
+    def __init__(self, *answers: Any) -> None:
+        self._answers = list(answers)
+        self.asked: list[str] = []
+
+    async def call(self, function: Any, *_arguments: Any) -> Any:
+        self.asked.append(function.__name__)
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def test_what_the_autoscaler_does_not_say_is_as_it_was() -> None:
+    kind = NodeType(name="a", cpu=1, most=4)
+    session = Answers((), ({"a": 1}, ""), RuntimeError("no answer"), UnreachableError("the head is away"), (), ({"a": 2}, "no quota"))
+
+    async def scenario() -> None:
+        autoscaler = Autoscaler(cast("Session", session), [kind])
+        first, second = await autoscaler.look(), await autoscaler.look()
+        assert first is not None
+        assert (first.types[0].present, second) == (1, first)
+        with pytest.raises(UnreachableError, match="the head is away"):
+            await autoscaler.look()
+        third = await autoscaler.look()
+        assert third is not None
+        assert (third.types[0].present, third.trouble) == (2, "no quota")
+
+    asyncio.run(scenario())
+
+
+def test_without_types_nothing_is_asked_for_and_a_request_that_fails_is_made_again() -> None:
+    wanted = [Wanted(node_type="a", count=1)]
+
+    async def scenario() -> None:
+        none = Answers(())
+        autoscaler = Autoscaler(cast("Session", none), [])
+        assert await autoscaler.look() is None
+        await autoscaler.ask_for(wanted)
+        assert none.asked == ["reported_types"]
+        some = Answers((NodeType(name="a", cpu=1, most=4),), ({}, ""), RuntimeError("no answer"), None)
+        autoscaler = Autoscaler(cast("Session", some), [])
+        await autoscaler.look()
+        with pytest.raises(UnreachableError, match="does not take a request"):
+            await autoscaler.ask_for(wanted)
+        await autoscaler.ask_for(wanted)
+        assert some.asked == ["reported_types", "standing", "request", "request"]
+
+    asyncio.run(scenario())
