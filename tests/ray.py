@@ -378,14 +378,14 @@ def leaving_nothing(connection: Connection, head: SmallRay) -> Iterator[None]:
     run_ids = sorted(connection.unforgotten)
     for run_id in run_ids:
         connection.forget(run_id)
-    until(lambda: not files_of(head, run_ids), f"nothing is left on the node: {files_of(head, run_ids)}")
+    until(lambda: not files_of(head.runs, run_ids), f"nothing is left on the node: {files_of(head.runs, run_ids)}")
     processes = {run_id: found for run_id in run_ids if (found := processes_of(f"/{run_id}"))}
     assert not processes, f"left running: {processes}"
 
 
-def files_of(head: SmallRay, beginnings: Sequence[str]) -> list[str]:
-    """What lies on the node of runs whose ids begin so, but for what SQL workers that were killed left behind."""
-    folders = [head.runs, *(lock.parent for lock in head.runs.glob("*/lock") if _is_locked(lock))]
+def files_of(runs: Path, beginnings: Sequence[str]) -> list[str]:
+    """What lies on a node of runs whose ids begin so, but for what SQL workers that were killed left behind."""
+    folders = [runs, *(lock.parent for lock in runs.glob("*/lock") if _is_locked(lock))]
     return [str(path) for folder in folders if folder.is_dir() for path in folder.iterdir() if path.name.startswith(tuple(beginnings))]
 
 

@@ -6,16 +6,20 @@ Each seed is one kill: which process (or the network), at which stage of a run o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
-from tests.kills.blows import CHEAP, DEAR, Shot, chosen, reach
+from tests.kills.blows import CHEAP, DEAR, NODE, Shot, chosen, reach
+from tests.kills.cable import Cut
 from tests.kills.field import Field, Target
+from tests.kills.second_node import SecondNode
 from tests.network import until
 from tests.ray import WAIT_S, SmallRay, running_head
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
-FEW, MANY = 30, 200
+# In `make test` the cheap ones; in `make test-all` these and two hundred of all kinds.
+FEW, MANY, OF_A_NODE = 30, 191, 9
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +37,20 @@ def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
     with running_head("mortal", folder / "head") as head, Field(folder, head) as opened:
         yield opened
         check_books(opened)
+
+
+@pytest.fixture(scope="module")
+def wide(ray_head: SmallRay, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
+    """The same with a second node, on which all runs are."""
+    folder = tmp_path_factory.mktemp("wide")
+    second = SecondNode(ray_head, folder / "node.log")
+    try:
+        second.start()
+        with Field(folder, ray_head, second) as opened:
+            yield opened
+            check_books(opened)
+    finally:
+        second.close()
 
 
 def fire(field: Field, shots: Sequence[Shot], seed: int) -> None:
@@ -89,3 +107,27 @@ def test_a_kill_costs_nothing(field: Field, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(MANY))
 def test_a_kill_of_anything_costs_nothing(mortal: Field, seed: int) -> None:
     fire(mortal, CHEAP + DEAR, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(OF_A_NODE))
+def test_a_killed_node_costs_no_more_than_an_attempt(wide: Field, seed: int) -> None:
+    fire(wide, NODE, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", ["broken", "silent"])
+def test_where_runs_go_on_without_a_lease_a_result_that_comes_too_late_is_refused(ray_head: SmallRay, tmp_path: Path, cut: Cut) -> None:
+    with Field(tmp_path, ray_head, on_lease_lost="continue") as field:
+        target = field.submit("command", "goes-on")
+        field.until_begun(target)
+        field.cable.cut(cut)
+        until(lambda: field.network.cluster("sh")["health"] == "lost", "the run is given up", WAIT_S)
+        assert field.processes(target), "it goes on"
+        field.until_ended(target)
+        field.recover()
+        field.until_state(target)
+        runs = field.network.job(target.id)["runs"]
+        assert [run["state"] for run in runs] == ["lost", "succeeded"]
+        assert list(field.ledger.done(target.id, "end")) == [run["id"] for run in runs], "both did the work, and one counts"
+        check_books(field)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import duckdb
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
-from cluster.protocol import Preview, RunFinished
+from cluster.protocol import InputFile, Preview, RunFinished
 from tests.network import until
 from tests.ray import Connection, SmallRay, cpu_s, is_alive
 from tests.ray_runs import MIB, delivered, input_file, statement
@@ -94,15 +95,35 @@ def test_a_wrong_statement_fails_as_the_statements_fault(member: Connection, nod
     assert words in end.message
 
 
-def test_data_that_changed_or_is_gone_fails_as_the_datas_fault(member: Connection, node: str, data: Path) -> None:
-    good = input_file(data / "flights.parquet")
-    for wrong, category, words in (
-        (good.model_copy(update={"sha256": "0" * 64}), "data_changed", "the data changed since its publication"),
-        (good.model_copy(update={"uri": (data / "gone.parquet").as_uri(), "local": False, "sha256": "1" * 64}), "data", "there is no file"),
-    ):
-        end = member.run(statement(node, "SELECT 1 FROM flights", {"flights": wrong}))
-        assert outcome(end) == ("failed", category)
-        assert words in end.message
+def published(path: Path, local: bool) -> InputFile:
+    """A table as it was published, used in place or copied."""
+    duckdb.sql(f"COPY (SELECT range AS n, range % 3 AS carrier FROM range(1000)) TO '{path}'")
+    return input_file(path, local=local)
+
+
+CHANGED = ("data_changed", "the data changed since its publication")
+
+
+@pytest.mark.parametrize("local", [True, False], ids=["in place", "copied"])
+@pytest.mark.parametrize(
+    ("spoil", "category", "words"),
+    [
+        (Path.unlink, "data", "there is no file"),
+        (lambda path: os.truncate(path, 500), *CHANGED),
+        (lambda path: duckdb.sql(f"COPY (SELECT 'x' AS other) TO '{path}'"), *CHANGED),
+        (lambda path: path.write_bytes(path.read_bytes()[::-1]), *CHANGED),
+    ],
+    ids=["missing", "truncated", "of another schema", "as long, and changed"],
+)
+def test_a_file_that_is_not_what_was_published_is_not_read(
+    member: Connection, node: str, tmp_path: Path, local: bool, spoil: Callable[[Path], object], category: str, words: str
+) -> None:
+    path = tmp_path / "flights.parquet"
+    run = statement(node, "SELECT count(*) FROM flights", {"flights": published(path, local)})
+    spoil(path)
+    end = member.run(run)
+    assert (outcome(end), end.files, end.preview) == (("failed", category), (), None)
+    assert words in end.message
 
 
 @pytest.mark.parametrize(

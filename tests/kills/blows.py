@@ -90,7 +90,7 @@ def kill_server(field: Field, _target: Target, _by: random.Random) -> None:
 
 
 def end_dashboard(field: Field, _target: Target, _by: random.Random) -> None:
-    # `ray start --block` goes on after this signal; when the dashboard is killed it ends the whole head (below).
+    # `ray start --block` goes on after this signal; after another one it would end the whole head.
     [process] = field.ray_processes(DASHBOARD)
     field.start_again_like(process)
     _kill(process, number=signal.SIGTERM)
@@ -121,6 +121,11 @@ def kill_head(field: Field, _target: Target, _by: random.Random) -> None:
     field.head.kill()
 
 
+def kill_node(field: Field, _target: Target, _by: random.Random) -> None:
+    assert field.second is not None
+    field.second.kill()
+
+
 def kill_part_of_head(words: str) -> Strike:
     """Ray's own watch over its processes ends the others then."""
 
@@ -133,7 +138,7 @@ def kill_part_of_head(words: str) -> Strike:
 
 def cut_beyond_the_lease(field: Field, target: Target, by: random.Random) -> None:
     """The network is cut until the server gives the run up. By then the agent has ended it."""
-    field.cable.cut(by.choice(CUTS))
+    field.cable.cut(by.choice(("broken", "silent")))  # A deaf agent is heard, and given up by nobody.
     until(lambda: field.network.cluster("sh")["health"] == "lost", "the member is lost", WAIT_S)
     assert not field.processes(target), "a run that is given up goes on"
     field.ledger.let_go(target.id)
@@ -155,9 +160,9 @@ DEAR = [
     *shots("head", kill_head, spares=False),
     *shots("gcs", kill_part_of_head("gcs_server"), spares=False),
     *shots("raylet", kill_part_of_head("raylet/raylet"), spares=False),
-    *shots("dashboard, and the head with it", kill_part_of_head(DASHBOARD), spares=False, kinds=("command",)),
     *shots("cable beyond the lease", cut_beyond_the_lease, spares=False, stages=("submitted", "running", "ended")),
 ]
+NODE = shots("node", kill_node, spares=False, stages=("starting", "running", "ended"))
 
 
 def chosen(shots: Sequence[Shot], seed: int) -> tuple[Shot, random.Random]:

@@ -17,6 +17,7 @@ from scheduler.lifecycle import FINAL
 from tests.kills.agents import Agents
 from tests.kills.cable import Cable
 from tests.kills.effects import Ledger, Line
+from tests.kills.second_node import LABEL, SecondNode
 from tests.network import until
 from tests.ray import WAIT_S, SmallRay, environment_of, files_of, holder_of, processes_of
 from tests.served import ServedNetwork
@@ -40,10 +41,13 @@ class Target:
 
 
 class Field:
-    """The network, ready for the first kill. Use as a context manager. `stages` counts where kills have hit."""
+    """The network, ready for the first kill. Use as a context manager.
 
-    def __init__(self, folder: Path, head: SmallRay, **member: Any) -> None:
-        self.head, self._member = head, member
+    With a `second` node all jobs run there. `member` are further fields of the cluster's registration.
+    """
+
+    def __init__(self, folder: Path, head: SmallRay, second: SecondNode | None = None, **member: Any) -> None:
+        self.head, self.second, self._member = head, second, member
         self.network = ServedNetwork(folder / "data", **TIMINGS)
         self.ledger = Ledger(folder / "ledger")
         self._folder = folder
@@ -79,6 +83,8 @@ class Field:
             self.head.kill()  # what is left of it
             self.head.start()
             self.head.wait_ready(WAIT_S)
+        if self.second is not None and not self.second.running:
+            self.second.start()
         if self._again is not None:
             (argv, environ), self._again = self._again, None
             again = subprocess.Popen(
@@ -98,14 +104,16 @@ class Field:
             self.tend()
             member = self.network.cluster(NAME)
             head = cluster_id(self.head.address, self.head.token, WAIT_S).hex()
-            return (member["health"], member["remote_id"]) == ("healthy", head)
+            nodes = 1 if self.second is None else 2
+            return (member["health"], member["remote_id"], member["nodes_ready"]) == ("healthy", head, nodes)
 
         until(well, "the member is healthy", WAIT_S)
 
     # --- jobs ---
 
     def submit(self, kind: str, name: str) -> Target:
-        found = Target(self.network.submit(self.ledger.job(kind, name))["id"], kind)
+        where = {} if self.second is None else {"placement": {"labels": LABEL}}
+        found = Target(self.network.submit(self.ledger.job(kind, name, **where))["id"], kind)
         self.jobs.append(found)
         return found
 
@@ -143,7 +151,7 @@ class Field:
 
         def seen() -> bool:
             run_id = self._run(target)
-            for folder in self.head.runs.glob(f"cpn-sql-*/{run_id}"):
+            for folder in (self.second or self.head).runs.glob(f"cpn-sql-*/{run_id}"):
                 with contextlib.suppress(AssertionError):
                     found.append(holder_of(folder.parent / "lock"))
             return bool(found) or self.state(target) in FINAL
@@ -176,7 +184,7 @@ class Field:
     def left(self, *targets: Target) -> list[str]:
         """Processes and directories of these jobs on the node."""
         names = [f"{target.id}-" for target in targets]
-        return files_of(self.head, names) + [line for target in targets for line in self.processes(target).values()]
+        return files_of((self.second or self.head).runs, names) + [line for target in targets for line in self.processes(target).values()]
 
     def stored(self, question: str) -> list[tuple[Any, ...]]:
         """An answer of the server's own database."""

@@ -57,9 +57,13 @@ class WarmPool:
         self._session, self._prefix, self._make, self._warm, self._spawn = session, prefix, make, warm, spawn
         self._idle_s, self._most_idle = idle_s, most_idle
         self._crews: dict[str, _Crew] = {}
+        self._making: set[str] = set()
 
     def node_of(self, name: str, nodes: Iterable[RayNode]) -> RayNode | None:
-        """The node of a worker of this kind by its name; None for another's name, or when the node is not among these."""
+        """The node of a worker of this kind by its name; None for another's name, when the node is not among these, and of one that is
+        being made here: it would be taken for an earlier agent's, and be there twice."""
+        if name in self._making:
+            return None
         return next((node for node in nodes if name.startswith(self._prefix_on(node))), None)
 
     def has(self, name: str) -> bool:
@@ -149,13 +153,16 @@ class WarmPool:
 
     async def _create(self, node: RayNode) -> Member:
         name = f"{self._prefix_on(node)}{uuid.uuid4().hex[:12]}"
-        actor = await self._session.call(self._make, name, node.node_id)
+        self._making.add(name)
         try:
+            actor = await self._session.call(self._make, name, node.node_id)
             async with asyncio.timeout(_CREATE_LIMIT_S):
                 await self._session.ask(actor, "warm")
         except TimeoutError:
             await self._session.kill(actor)
             raise WorkerGoneError(f"no worker process could be started on the node within {_CREATE_LIMIT_S:g} s") from None
+        finally:
+            self._making.discard(name)
         return Member(name, node.node_id, actor, idle_since=asyncio.get_running_loop().time())
 
     def _trim(self, member: Member) -> None:

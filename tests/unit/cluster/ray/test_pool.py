@@ -43,6 +43,22 @@ class Place(Spawner):
         return worker
 
 
+def test_a_worker_that_is_being_made_is_not_taken_for_one_of_an_earlier_agent() -> None:
+    async def scenario() -> None:
+        place = Place(warm=1)
+        place.may_live.clear()
+        place.pool.know([NODE])
+        await place.until(lambda: len(place.names()) == 1)
+        assert place.pool.node_of(place.names()[0], [NODE]) is None
+        place.may_live.set()
+        await place.until(lambda: not place.tasks)
+        assert place.pool.node_of(place.names()[0], [NODE]) == NODE
+        names = {(await place.pool.take(NODE)).name for _ in range(2)}
+        assert len(names) == 2, "it is there once"
+
+    run(scenario)
+
+
 def test_a_node_gets_its_warm_workers_and_who_waits_is_taken() -> None:
     async def scenario() -> None:
         place = Place(warm=2)
