@@ -54,6 +54,7 @@ class Field:
         self._open = contextlib.ExitStack()
         self.jobs: list[Target] = []
         self._again: tuple[list[str], dict[str, str]] | None = None
+        self._extra: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         with self._open as stack:
@@ -68,6 +69,7 @@ class Field:
                 token_file=str(self.head.token_file),
             )  # fmt: skip
             stack.callback(self.agents.close)
+            stack.callback(self._end_extra)
             self._open = stack.pop_all()
         self.recover()
         return self
@@ -80,6 +82,8 @@ class Field:
     def tend(self) -> None:
         """Start again what has ended."""
         if not self.head.running:
+            self._end_extra()
+            self._again = None
             self.head.kill()  # what is left of it
             self.head.start()
             self.head.wait_ready(WAIT_S)
@@ -87,14 +91,18 @@ class Field:
             self.second.start()
         if self._again is not None:
             (argv, environ), self._again = self._again, None
-            again = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *argv], env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
-            )
-            self._open.callback(again.wait)
-            self._open.callback(again.kill)
+            self._end_extra()
+            leashed = ["setpriv", "--pdeathsig", "KILL", *argv]
+            self._extra = subprocess.Popen(leashed, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
         if self.network.process.poll() is not None:
             self.network.start_server()
         self.agents.tend()
+
+    def _end_extra(self) -> None:
+        extra, self._extra = self._extra, None
+        if extra is not None:
+            extra.kill()
+            extra.wait()
 
     def recover(self) -> None:
         """Until all is there and well again, and the server knows the head that there is now."""
