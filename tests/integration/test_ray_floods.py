@@ -32,7 +32,7 @@ def test_of_100_mb_of_log_at_once_the_beginning_and_the_end_are_kept_and_nobody_
     assert kept.startswith("a line of it\na line of it\n")
     assert kept.endswith("\nthe end of it\n")
     assert "bytes were dropped here" in kept
-    assert 63 * MIB < len(kept.encode()) < 65 * MIB
+    assert 32 * MIB < len(kept.encode()) < 65 * MIB, "most of what a log may have, and no more"
 
 
 def test_a_result_of_10_gib_is_not_even_copied(field: Field) -> None:

@@ -96,7 +96,9 @@ class Cable:
         ends = {to_agent, to_server}
         self._writers |= ends
         try:
-            await asyncio.gather(self._pump(agent_reads, to_server, asks=True), self._pump(server_reads, to_agent, asks=False))
+            # What is cancelled ends here: nobody asks for the end of a connection.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(self._pump(agent_reads, to_server, asks=True), self._pump(server_reads, to_agent, asks=False))
         finally:
             self._writers -= ends
             for writer in ends:
