@@ -10,10 +10,9 @@ from tests.ray import Connection, RayAgent, SmallRay, leaving_nothing
 from tests.ray_runs import MIB, input_file, script
 from tests.small_disk import small_disk
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-@pytest.mark.slow  # It waits a minute for others to make room.
 def test_copies_that_find_no_room_end_the_run_and_leave_none(member: Connection, node: str, ray_head: SmallRay, tmp_path: Path) -> None:
     wanted = tmp_path / "wanted.csv"
     wanted.write_bytes(b"n\n" + b"1\n" * MIB)
