@@ -27,7 +27,7 @@ test test-all: export PYTHONHASHSEED := 0
 test test-all: export TZ := UTC
 test test-all: export LC_ALL := C.UTF-8
 
-.PHONY: help setup demo up test test-all lint format types contracts bench lock openapi wheel clean
+.PHONY: help setup demo up kube test test-all lint format types contracts bench lock openapi wheel clean
 
 help: ## List these tasks
 	@echo "cpn, a computing-power network scheduler. Tasks:"
@@ -40,6 +40,9 @@ demo: $(STAMP) ## Show the whole: two Ray clusters, products, jobs, receipts; st
 
 up: $(STAMP) ## Leave the demo's network running, with its URL and a token, until Ctrl-C
 	$(BIN)/cpn up --demo
+
+kube: ## Fetch or build the Kubernetes servers that some tests start (into the cache; CPN_KUBE_TARBALL names an archive)
+	tests/kube/servers.sh
 
 test: $(STAMP) ## Run the tests but the slow ones
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from tests.kube.kubelet import Kubelet
     from tests.ray import SmallRay
 
 settings.register_profile("cpn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -59,3 +60,16 @@ def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallRay]:
 
     with running_head("tests", tmp_path_factory.mktemp("ray")) as head:
         yield head
+
+
+@pytest.fixture(scope="session")
+def kubelet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubelet]:
+    """A real Kubernetes control plane with two nodes of a stand-in; `servers` is its control plane. CI has to have its programs."""
+    from tests.kube.control_plane import MISSING, binaries, running_kubernetes
+    from tests.kube.kubelet import running_kubelet
+
+    if binaries() is None:
+        pytest.fail(MISSING) if os.environ.get("CI") else pytest.skip(MISSING)
+    folder = tmp_path_factory.mktemp("kubernetes")
+    with running_kubernetes(folder) as servers, running_kubelet(servers, folder / "pods") as nodes:
+        yield nodes

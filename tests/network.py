@@ -123,7 +123,7 @@ class Network:
 
     def __init__(self, data_dir: Path, **settings: Any) -> None:
         timings: dict[str, Any] = {"suspect_after_s": 2.0, "lost_after_s": 4.0, "lease_s": 30.0, "sweep_interval_s": 0.1}
-        self.settings = Settings(data_dir=data_dir, port=_free_port(), allow_simulated=True, **{**timings, **settings})
+        self.settings = Settings(data_dir=data_dir, port=free_port(), allow_simulated=True, **{**timings, **settings})
         self.url = f"http://127.0.0.1:{self.settings.port}"
         self.clusters: dict[str, MemoryCluster] = {}
         self.agents: dict[str, RunningAgent] = {}
@@ -257,7 +257,8 @@ def until(condition: Callable[[], object], what: str, seconds: float = 15.0) -> 
         time.sleep(0.02)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
