@@ -41,7 +41,7 @@ demo: $(STAMP) ## Show the whole: two Ray clusters, products, jobs, receipts; st
 up: $(STAMP) ## Leave the demo's network running, with its URL and a token, until Ctrl-C
 	$(BIN)/cpn up --demo
 
-kube: ## Fetch or build the Kubernetes servers that some tests start (into the cache; CPN_KUBE_TARBALL names an archive)
+kube: ## Fetch or build the Kubernetes servers that some tests start into the cache; CPN_KUBE_TARBALL names an archive
 	tests/kube/servers.sh
 
 test: $(STAMP) ## Run the tests but the slow ones
