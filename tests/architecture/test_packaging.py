@@ -94,7 +94,7 @@ def test_ci_runs_every_check() -> None:
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     text = script.read_text(encoding="utf-8")
-    assert re.findall(r"^step \S+ make (\S+)", text, re.MULTILINE) == ["setup", "lint", "types", "contracts", "test", "demo"]
+    assert re.findall(r"^step \S+ make (\S+)", text, re.MULTILINE) == ["setup", "lint", "types", "contracts", "kube", "test", "demo"]
 
 
 def test_hooks_fetch_nothing() -> None:
