@@ -104,8 +104,15 @@ class Kubelet:
                 task.cancel()
             await asyncio.gather(*watches, stop, *self._lives.values(), return_exceptions=True)
             await runner.cleanup()
+        while self._is_connected():
+            await asyncio.sleep(LOG_POLL_S)
         for watch in ended:
             watch.result()
+
+    def _is_connected(self) -> bool:
+        """Whether a TLS connection still takes its leave, for which asyncio lets nobody wait."""
+        transports = list(self._loop._transports.values())  # type: ignore[attr-defined]
+        return any(transport.get_extra_info("socket").fileno() >= 0 for transport in transports)
 
     async def _follow(self, path: str, take: Callable[[str, dict[str, Any]], None]) -> None:
         """List, then watch; again from the list whenever the watch ends."""
