@@ -37,6 +37,13 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Elsewhere(_Frozen):
+    """Another place where a version lies."""
+
+    uri: str
+    source: str = Field(description="the cluster there")
+
+
 class InputFile(_Frozen):
     """A product version that the run reads: fetched from `uri`, proved by size and checksum."""
 
@@ -47,6 +54,7 @@ class InputFile(_Frozen):
     sha256: str
     local: bool = Field(description="the replica lies at this cluster; no transfer is charged")
     source: str = Field(default="", description="the cluster at which the replica lies")
+    others: tuple[Elsewhere, ...] = Field(default=(), description="where it is brought from instead when that fails, in this order")
     until: float | None = Field(default=None, description="when the right to bring it here ends; null: not by itself")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cluster.drivers import ACTORS, Driver, not_by
 from cluster.model import ClusterSpec
 from scheduler.engine.reasons import Reason
-from scheduler.links import Inbound
+from scheduler.links import Inbound, Move
 from workloads.catalogue.licence import Licence
 from workloads.catalogue.policy import Refusal, judge
 from workloads.catalogue.pricing import Quote, QuotedInput, quote_run
@@ -51,7 +51,8 @@ class Assessment:
     `least_quote`, which is None for all other jobs.
     `expected_cost` is what to compare prices by where it is not the quote's total. `carbon_g` are the grams of CO2 that a run of
     max_runtime with the fewest workers is estimated to emit, None where a part of it is unknown. `held` are the checksums of the inputs
-    whose copies are there, so that nothing has to be brought in.
+    whose copies are there, so that nothing has to be brought in; `moves` are the transfers of all others, one after the
+    other.
     """
 
     cluster: str
@@ -65,6 +66,7 @@ class Assessment:
     starts_at: float = 0.0
     carbon_g: float | None = None
     held: frozenset[str] = frozenset()
+    moves: tuple[Move, ...] = ()
 
     @property
     def cost(self) -> float:
@@ -92,8 +94,8 @@ def assess(
     quote: Quote | None = None
     least: Quote | None = None
     missing = [item.version for item in quoted if not item.local]
-    moved = sum(version.size_bytes for version in missing)
-    transfer_s = inbound.seconds(missing, cluster.name)
+    moves = tuple(inbound.move_of(version, cluster.name) for version in missing)
+    transfer_s = sum(move.seconds for move in moves)
     workers, starts_at = spec.resources.most, now + transfer_s
     try:
         workers = _affordable(spec, quoted, cluster, starts_at)
@@ -105,7 +107,7 @@ def assess(
         against.extend(_over_budget(spec, quote))
     return Assessment(
         cluster=cluster.name, against=tuple(sorted(against, key=_rank)), quote=quote,
-        transfer_bytes=moved, transfer_s=transfer_s,
+        transfer_bytes=sum(move.size_bytes for move in moves), transfer_s=transfer_s, moves=moves,
         workers=workers, least_quote=least, starts_at=starts_at, carbon_g=_carbon_g(spec, cluster, starts_at), held=held,
     )  # fmt: skip
 

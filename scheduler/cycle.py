@@ -151,8 +151,10 @@ class Cycle:
                 run_id=run.id, attempts=run.attempt, placed_at=now, not_before=None, blocker="",
             )  # fmt: skip
             changes.add_run(run)
-            there = frozen.world.clusters[placement.cluster].spec
-            changes.order(run.cluster, start_order(run, run_request(candidate.spec, run, inputs, job.array_index, there)), now)
+            there = frozen.world.clusters[placement.cluster]
+            changes.order(
+                run.cluster, start_order(run, run_request(candidate.spec, run, inputs, job.array_index, there.spec, there.inbound)), now
+            )
             rung |= {agent_bell(run.cluster), job_bell(job.id)}
         plan = _at(frozen, plan, usable)
         ordered = order_evictions(changes, frozen, plan, by_id, self._preemption.claim_s)

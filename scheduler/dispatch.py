@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 from cluster.model import ClusterSpec
-from cluster.protocol import InputFile, Instruction, RunRequest
+from cluster.protocol import Elsewhere, InputFile, Instruction, RunRequest
 from cluster.replicas import CacheLimits
 from scheduler.assess import InputData, is_local
 from scheduler.device_books import devices_of
-from scheduler.links import source_of
+from scheduler.links import Inbound
 from scheduler.store import evictions, outbox
 from scheduler.store.records import EvictionRecord, RunRecord
 from scheduler.store.session import Connection
@@ -30,15 +30,18 @@ def run_name(job_id: str, attempt: int) -> str:
 
 
 def run_request(
-    spec: JobSpec, run: RunRecord, inputs: Sequence[InputData], array_index: int | None = None, cluster: ClusterSpec | None = None
+    spec: JobSpec, run: RunRecord, inputs: Sequence[InputData], array_index: int | None = None, cluster: ClusterSpec | None = None,
+    inbound: Inbound | None = None,
 ) -> RunRequest:  # fmt: skip
-    """All that the backend needs to start a run; `array_index` of a task of an array, `cluster` that it goes to."""
+    """All that the backend needs to start a run; `array_index` of a task of an array, `cluster` that it goes to,
+    `inbound` how data comes there."""
+    jurisdiction = cluster.jurisdiction if cluster else None
     return RunRequest(
         run_id=run.id, job_id=run.job_id, attempt=run.attempt, epoch=run.epoch, kind=spec.kind, sql=spec.sql, command=spec.command,
         engine=spec.chosen_engine.engine if spec.chosen_engine else "duckdb",
         or_duckdb=spec.chosen_engine is not None and spec.chosen_engine.asked == "auto",
         files=dict(spec.files), env={**spec.env, **_task_env(spec, run, array_index)},
-        inputs={item.alias: _input_file(spec, item, run, cluster.jurisdiction if cluster else None) for item in inputs},
+        inputs={item.alias: _input_file(spec, item, run, jurisdiction, inbound or Inbound(1.0)) for item in inputs},
         cpu=spec.resources.cpu, memory_bytes=spec.resources.memory, accelerator_model=run.held["accelerator_model"],
         accelerator_count=run.held["accelerator_count"], accelerator_devices=devices_of(run.held), nodes=tuple(run.nodes),
         elastic=run.elastic is not None,
@@ -55,12 +58,13 @@ def _task_env(spec: JobSpec, run: RunRecord, index: int | None) -> dict[str, str
     return {"CPN_ARRAY_ID": array_id, "CPN_ARRAY_INDEX": str(index), "CPN_ARRAY_SIZE": str(read_array(spec.array).size)}
 
 
-def _input_file(spec: JobSpec, item: InputData, run: RunRecord, jurisdiction: str | None) -> InputFile:
+def _input_file(spec: JobSpec, item: InputData, run: RunRecord, jurisdiction: str | None, inbound: Inbound) -> InputFile:
     version, cluster = item.version, run.cluster
-    replica = source_of(version, cluster)
+    replica, *others = inbound.sources_of(version, cluster)
     return InputFile(
         ref=version.ref, uri=replica.uri, format=version.format, size_bytes=version.size_bytes, sha256=version.sha256,
         local=is_local(version, cluster), source=replica.cluster,
+        others=tuple(Elsewhere(uri=other.uri, source=other.cluster) for other in others),
         until=licensed_until(spec, item.product, item.licences, jurisdiction, run.placed_at),
     )  # fmt: skip
 

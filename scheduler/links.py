@@ -34,6 +34,22 @@ class Sample:
         return self.size_bytes / MIB / self.seconds
 
 
+@dataclass(frozen=True)
+class Move:
+    """A transfer of a version that a run would need: from the member whose link is fastest, from one of the `others` where that fails."""
+
+    ref: str
+    size_bytes: int
+    source: str
+    mib_s: float
+    others: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes."""
+        return self.size_bytes / (self.mib_s * MIB)
+
+
 Samples = Mapping[str, tuple[Sample, ...]]
 
 
@@ -53,14 +69,14 @@ class Inbound:
         found = self.samples.get(source)
         return median(sample.mib_s for sample in found) if found else self.declared_mib_s
 
-    def seconds(self, versions: Iterable[ProductVersion], cluster: str) -> float:
-        """How long it takes to bring these in, one after the other."""
-        return sum(version.size_bytes / (self.mib_s(source_of(version, cluster).cluster) * MIB) for version in versions)
+    def sources_of(self, version: ProductVersion, cluster: str) -> tuple[Replica, ...]:
+        """Its replicas as a run at a cluster tries them: the cluster's own, then the fastest link's; of equals the first by name."""
+        return tuple(sorted(version.replicas, key=lambda one: (one.cluster != cluster, -self.mib_s(one.cluster), one.cluster)))
 
-
-def source_of(version: ProductVersion, cluster: str) -> Replica:
-    """The replica that a run at a cluster reads: the cluster's own, else the first by the name of its cluster."""
-    return min(version.replicas, key=lambda replica: (replica.cluster != cluster, replica.cluster))
+    def move_of(self, version: ProductVersion, cluster: str) -> Move:
+        """How a version that does not lie at a cluster is expected to come there."""
+        source, *others = (one.cluster for one in self.sources_of(version, cluster))
+        return Move(version.ref, version.size_bytes, source, self.mib_s(source), tuple(others))
 
 
 def with_transfers(samples: Samples, transfers: Iterable[Transfer], at: float) -> dict[str, tuple[Sample, ...]]:

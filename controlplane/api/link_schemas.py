@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from controlplane.api.bases import Answer
+from workloads.resources import ComputedMoney
 
 
 class LinkView(Answer):
@@ -21,3 +22,15 @@ class LinkView(Answer):
     transfers: int = Field(description="so many of the last ones count")
     capped: bool = Field(description="a cap of the agent held one of these back")
     last_at: datetime | None
+
+
+class TransferView(Answer):
+    """A version that would have to be brought in, and from where: the cluster whose link is fastest, as measured or declared."""
+
+    ref: str
+    size_bytes: int
+    source: str
+    mib_s: float
+    seconds: float
+    others: list[str] = Field(default=[], description="the clusters that it comes from instead when that fails, in this order")
+    price: ComputedMoney | None = Field(default=None, description="in the quote; null without one")

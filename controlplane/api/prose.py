@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from controlplane.api.link_schemas import TransferView
 from controlplane.api.schemas import ClusterVerdict, Obstacle, ScoreAspect
 from controlplane.api.speed_schemas import SpeedView
+from scheduler.assess import Assessment
 from scheduler.engine.plan import Verdict
 from scheduler.engine.reasons import POLICY, Reason
 from scheduler.engine.speeds import Origin, Speed
@@ -110,12 +112,26 @@ def verdict_view(verdict: Verdict, way: Way, spec: JobSpec) -> ClusterVerdict:
         obstacles.append(Obstacle(reason=verdict.reason.label, message=message, remedy=remedy))
     return ClusterVerdict(
         cluster=assessment.cluster, verdict=_standing(verdict), obstacles=obstacles, start_s=verdict.start_s,
-        transfer_s=assessment.transfer_s, transfer_bytes=assessment.transfer_bytes, quote=assessment.quote,
+        transfer_s=assessment.transfer_s, transfer_bytes=assessment.transfer_bytes,
+        transfers=transfer_views(assessment), quote=assessment.quote,
         least_quote=assessment.least_quote, workers=verdict.workers, accelerator_model=way.model,
         speed=speed_view(way.speed) if way.speed else None,
         carbon_g=assessment.carbon_g,
         score=verdict.score, score_parts=[ScoreAspect.model_validate(vars(part)) for part in verdict.parts],
     )  # fmt: skip
+
+
+def transfer_views(assessment: Assessment) -> list[TransferView]:
+    """The transfers that a run at a cluster would need, with what each costs."""
+    lines = assessment.quote.lines if assessment.quote else ()
+    prices = {line.detail: line.amount for line in lines if line.item == "transfer"}
+    return [
+        TransferView(
+            ref=move.ref, size_bytes=move.size_bytes, source=move.source, mib_s=move.mib_s, seconds=move.seconds,
+            others=list(move.others), price=prices.get(move.ref),
+        )
+        for move in {move.ref: move for move in assessment.moves}.values()
+    ]  # fmt: skip
 
 
 def speed_view(speed: Speed) -> SpeedView:

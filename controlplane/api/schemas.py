@@ -16,6 +16,7 @@ from cluster.drivers import ACTORS, Driver
 from cluster.model import BackendName, LeasePolicy, Mode
 from cluster.protocol import Preview, ResultFile
 from controlplane.api.bases import Answer, Asked
+from controlplane.api.link_schemas import TransferView
 from controlplane.api.price_schemas import FlexiblePlan, TariffView
 from controlplane.api.scaling_schemas import ScalingView
 from controlplane.api.score_schemas import ScoreAspect as ScoreAspect
@@ -240,6 +241,7 @@ class ClusterVerdict(Answer):
     start_s: float | None = Field(description="estimated seconds until the work starts, transfer included; null when unknown")
     transfer_s: float
     transfer_bytes: int
+    transfers: list[TransferView] = Field(default=[], description="what transfer_s and transfer_bytes are made of")
     quote: Quote | None = Field(description="ceiling at max_runtime, of an elastic gang with the most workers that its budget pays for")
     least_quote: Quote | None = Field(default=None, description="of an elastic gang: the ceiling with the fewest workers")
     workers: int | None = Field(default=None, description="with how many workers it would start; null unless the job fits there now")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from controlplane.cli.output import grid, heading, say
-from controlplane.cli.text import MISSING, clock, number, size, span
+from controlplane.cli.text import MISSING, clock, joined, number, size, span
 from scheduler.engine.reasons import POLICY
 
 if TYPE_CHECKING:
@@ -147,7 +147,9 @@ def _aspect_value(part: ScoreAspect) -> str:
 
 
 def _transfer(item: ClusterVerdict) -> str:
-    return f"{size(item.transfer_bytes)} in {span(item.transfer_s)}" if item.transfer_bytes else "nothing"
+    if not item.transfer_bytes:
+        return "nothing"
+    return f"{size(item.transfer_bytes)} in {span(item.transfer_s)} from {joined(sorted({one.source for one in item.transfers}))}"
 
 
 def print_obstacles(verdicts: Iterable[ClusterVerdict]) -> None:

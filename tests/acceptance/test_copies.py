@@ -108,6 +108,37 @@ def test_a_run_is_charged_for_what_was_brought_in_for_it_and_says_so(market: Net
     assert {receipt["quote_total"] for receipt in receipts} == {receipts[0]["quote_total"]}, "both were quoted with the transfer"
 
 
+def test_data_comes_over_the_link_that_is_known_to_be_fastest(market: Network, tmp_path: Path) -> None:
+    """Flights lie at bj and sh. As declared both links are alike, so bj is first by name; then it is known to be slow."""
+    market.add_cluster("bj", jurisdiction="CN-BJ")
+    path = tmp_path / "again.parquet"
+    pq.write_table(pa.table({"carrier": ["AA" * MIB]}), path, compression="none", use_dictionary=False)
+    two = [{"cluster": name, "uri": path.as_uri()} for name in ("sh", "bj")]
+    (tmp_path / "other.parquet").write_bytes((tmp_path / "flights.parquet").read_bytes())
+    alone = [{"cluster": "bj", "uri": (tmp_path / "other.parquet").as_uri()}]
+    for replicas in (two, alone):
+        market.ok(market.operator.post("/products/nyc/flights/versions", json={"format": "parquet", "replicas": replicas}))
+    grant(market)
+
+    def moves() -> Any:
+        asked = reads(placement=AT_GZ) | {"inputs": {"flights": "nyc/flights@2"}}
+        verdicts = market.ok(market.operator.post("/jobs:plan", json=asked))["verdicts"]
+        verdict = next(one for one in verdicts if one["cluster"] == "gz")
+        (transfer,) = verdict["transfers"]
+        (line,) = (line for line in verdict["quote"]["lines"] if line["item"] == "transfer")
+        assert (transfer["ref"], transfer["price"], transfer["seconds"]) == ("nyc/flights@2", line["amount"], verdict["transfer_s"])
+        return transfer
+
+    assert (moves()["source"], moves()["others"], moves()["mib_s"]) == ("bj", ["sh"], 400.0)
+    market.wait(market.submit(reads(placement=AT_GZ) | {"inputs": {"flights": "nyc/flights@3"}})["id"])
+    found = moves()
+    assert (found["source"], found["others"], found["mib_s"]) == ("sh", ["bj"], 400.0)
+    done = market.submit(reads(name="b", placement=AT_GZ) | {"inputs": {"flights": "nyc/flights@2"}})["id"]
+    assert market.wait(done)["state"] == "succeeded"
+    links = market.ok(market.operator.get("/links", params={"cluster": "gz"}))["items"]
+    assert {(item["source"], item["transfers"]) for item in links} == {("bj", 1), ("sh", 1)}
+
+
 def test_copies_go_when_the_last_licence_at_their_place_ends(market: Network) -> None:
     licence = grant(market)
     market.wait(market.submit(reads(placement=AT_GZ))["id"])

@@ -38,15 +38,15 @@ class Caching(RuleBasedStateMachine):
             use.close()
         self.directory.cleanup()
 
-    def _bring(self, item: Wanted, part: Path) -> Brought:
+    def _bring(self, item: Wanted, part: Path) -> list[Brought]:
         name = Path(item.uri).stem
         assert name not in self.found(), "what is whole is not brought again"
         self.brought.append(name)
         part.write_bytes(name.encode() * item.size_bytes)
         self.within()
-        return Brought("sh", item.size_bytes, 1.0)
+        return [Brought("sh", item.size_bytes, 1.0)]
 
-    def _break(self, item: Wanted, part: Path) -> Brought:
+    def _break(self, item: Wanted, part: Path) -> list[Brought]:
         part.write_bytes(Path(item.uri).stem.encode() * (item.size_bytes // 2))
         self.within()
         raise DataUnavailableError("cut")

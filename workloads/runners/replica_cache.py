@@ -36,12 +36,16 @@ _NAME = re.compile(r"^[0-9a-f]{64}(?:(?:\.csv)?\.[a-z0-9]{1,8})?$")
 
 @dataclass(frozen=True)
 class Wanted:
-    """A version's bytes: where they are to be had, how many, their checksum, and the cluster that they come from."""
+    """A version's bytes: where they are to be had, how many, their checksum, and the cluster that they come from.
+
+    `others` are places (URI, cluster) to have them from instead, in this order.
+    """
 
     uri: str
     size_bytes: int
     sha256: str
     source: str = ""
+    others: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -89,7 +93,7 @@ class Use:
             os.close(self._holds.pop())
 
 
-Bring = Callable[[Wanted, Path], Brought]
+Bring = Callable[[Wanted, Path], Sequence[Brought]]
 
 
 class ReplicaCache:
@@ -263,13 +267,13 @@ class ReplicaCache:
             with _locked(self._turn(item.name)):
                 if not path.exists():
                     self._check_fault(item, asked_ns)
-                    use.brought.append(self._brought(item, bring))
+                    use.brought.extend(self._brought(item, bring))
                     use.misses += 1
                     return self._publish(item)
         use.hits += 1
         return None
 
-    def _brought(self, item: Wanted, bring: Bring) -> Brought:
+    def _brought(self, item: Wanted, bring: Bring) -> Sequence[Brought]:
         """Bring it in; where the bytes are not those that were published, leave word for all who wait for their turn."""
         try:
             return bring(item, self._part(item.name))

@@ -11,10 +11,11 @@ import fcntl
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from workloads.catalogue.locations import Measure, Moved, Progress, prepare, read_on, shown, storable
-from workloads.errors import CacheError, DataChangedError, DataUnavailableError
+from workloads.errors import CacheError, DataChangedError, DataError, DataUnavailableError
 from workloads.runners.replica_cache import Brought, Wanted
 
 MIB = 1024**2
@@ -84,6 +85,32 @@ def bring(item: Wanted, part: Path, pace: Pace, *, clock: Clock = time.monotonic
         part.unlink(missing_ok=True)
         raise
     return Brought(item.source, moved, clock() - began, capped=pace.held_back, sha256=item.sha256)
+
+
+def bring_from_any(item: Wanted, part: Path, pace_of: Callable[[str], Pace], *, clock: Clock = time.monotonic) -> list[Brought]:
+    """Bring it from the first of its places that has it; what came from one that broke is gone on with from the next.
+
+    `pace_of` gives the pace of the link from a cluster. Raises CacheError at once. Where all places fail: what the only one raised,
+    else DataChangedError when each has other bytes than were published, and DataUnavailableError with what every one said.
+    """
+    moved: list[Brought] = []
+    failed: list[DataError] = []
+    for uri, source in ((item.uri, item.source), *item.others):
+        place, pace = replace(item, uri=uri, source=source), pace_of(source)
+        began, begun_bytes = clock(), _size(part)
+        try:
+            return [*moved, bring(place, part, pace, clock=clock)]
+        except CacheError:
+            raise
+        except DataError as error:
+            failed.append(error)
+            came = _size(part) - begun_bytes
+            if came > 0:
+                moved.append(Brought(source, came, clock() - began, capped=pace.held_back, sha256=item.sha256))
+    if len(failed) == 1:
+        raise failed[0]
+    changed = all(isinstance(error, DataChangedError) for error in failed)
+    raise (DataChangedError if changed else DataUnavailableError)("no place has it: " + "; ".join(map(str, failed)))
 
 
 def _to_the_end(item: Wanted, part: Path, moved: Moved) -> Measure:

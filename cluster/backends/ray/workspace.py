@@ -29,7 +29,7 @@ from workloads.runners.inputs import VERIFIED_DIRECTORY, verified_in_place
 from workloads.runners.process import InputPath, RunIdentity, RunPaths, environment, gang_document, inputs_document, resolve_command
 from workloads.runners.progress import ProgressFile, ProgressRead
 from workloads.runners.replica_cache import Brought, ReplicaCache, Use, Wanted
-from workloads.runners.transfer import Pace, bring
+from workloads.runners.transfer import Pace, bring_from_any
 
 if TYPE_CHECKING:
     import duckdb
@@ -129,7 +129,8 @@ def fetch_inputs(run: dict[str, Any]) -> Fetched:
             raise DataError(f"the licence for {wanted['ref']} ended before its data was read; ask the product's owner to renew it")
         path = verified_in_place(uri, size_bytes, sha256, node_root() / VERIFIED_DIRECTORY) if wanted["local"] else None
         if path is None:
-            missing[alias] = Wanted(uri, size_bytes, sha256, "" if wanted["local"] else wanted["source"] or _ELSEWHERE)
+            source, others = "" if wanted["local"] else wanted["source"] or _ELSEWHERE, wanted.get("others", ())
+            missing[alias] = Wanted(uri, size_bytes, sha256, source, tuple((other["uri"], other["source"]) for other in others))
         else:
             fetched.paths[alias] = InputPath(path, wanted["format"])
     if missing:
@@ -162,8 +163,8 @@ def _copied(fetched: Fetched, limits: CacheLimits, wanted: Sequence[Wanted]) -> 
     try:
         cache = ReplicaCache(folder, limits.capacity_bytes)
 
-        def carry(item: Wanted, part: Path) -> Brought:
-            return bring(item, part, Pace(cache.state / f"{item.source or 'here'}.pace", limits.cap_mib_s(item.source)))
+        def carry(item: Wanted, part: Path) -> list[Brought]:
+            return bring_from_any(item, part, lambda source: Pace(cache.state / f"{source or 'here'}.pace", limits.cap_mib_s(source)))
 
         copies, use = cache.take(wanted, carry)
     except OSError as error:

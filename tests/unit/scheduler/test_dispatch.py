@@ -10,6 +10,7 @@ import pytest
 from cluster.protocol import RunRequest
 from scheduler.assess import InputData
 from scheduler.dispatch import run_name, run_request
+from scheduler.links import MIB, Inbound, Sample
 from tests.records import GIB, cluster_spec, job_spec, run
 from tests.unit.workloads.samples import product, spec, version
 from workloads.catalogue.product import Replica
@@ -76,6 +77,14 @@ def test_an_input_is_read_from_the_nearest_replica(replicas: list[tuple[str, str
     found = run_request(job_spec(), run("sh-1", ["n1"]), [item]).inputs["flights"]
     assert (found.uri, found.local) == (uri, local)
     assert (found.ref, found.format, found.size_bytes, found.sha256) == ("nycflights/flights@1", "parquet", GIB, "0" * 64)
+
+
+def test_what_lies_at_several_places_comes_over_the_fastest_link_first() -> None:
+    item = flights(("bj-1", "/bj"), ("gz-1", "/gz"), ("us-1", "/us"))
+    fast = Inbound(10.0, {"gz-1": (Sample(MIB, 0.05, 0.0),), "us-1": (Sample(MIB, 2.0, 0.0),)})
+    found = run_request(job_spec(), run("sh-1", ["n1"]), [item], None, cluster_spec("sh-1"), fast).inputs["flights"]
+    assert (found.uri, found.source) == ("/gz", "gz-1")
+    assert [(other.uri, other.source) for other in found.others] == [("/bj", "bj-1"), ("/us", "us-1")]
 
 
 def test_two_names_of_one_version_are_two_inputs() -> None:

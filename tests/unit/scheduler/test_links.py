@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.replicas import Transfer
-from scheduler.links import MIB, MOST_SAMPLES, Inbound, Sample, Samples, source_of, with_transfers
+from scheduler.links import MIB, MOST_SAMPLES, Inbound, Sample, Samples, with_transfers
 from tests.unit.workloads.samples import version
 
 AT = 1_800_000_000.0
@@ -45,13 +45,17 @@ def test_samples_say_when_and_whether_a_cap_held_them_back() -> None:
     assert after(moved(2, 4.0, capped=True)) == {"sh": (Sample(2 * MIB, 4.0, AT, True),)}
 
 
-def test_versions_come_one_after_the_other_each_over_its_link() -> None:
-    there = version(size_bytes=100 * MIB)
-    far = version(size_bytes=100 * MIB, replicas=[{"cluster": "us-1", "uri": "/x"}])
-    inbound = Inbound(50.0, after(moved(10, 1.0, there.replicas[0].cluster)))
-    assert inbound.seconds([there, far], "gz-1") == pytest.approx(10.0 + 2.0)
+def test_a_version_comes_from_where_the_link_is_fastest() -> None:
+    replicas = [{"cluster": name, "uri": f"/{name}"} for name in ("a", "b", "c", "d")]
+    there = version(size_bytes=100 * MIB, replicas=replicas)
+    inbound = Inbound(50.0, after(moved(10, 1.0, "a"), moved(90, 1.0, "c")))
+    found = inbound.move_of(there, "gz")
+    assert (found.source, found.others, found.mib_s) == ("c", ("b", "d", "a"), 90.0)
+    assert (found.ref, found.size_bytes, found.seconds) == (there.ref, 100 * MIB, pytest.approx(100 / 90))
 
 
-def test_a_clusters_own_replica_goes_before_the_first_by_name() -> None:
+def test_a_clusters_own_replica_goes_before_all_and_of_equals_the_first_by_name() -> None:
     replicas = [{"cluster": name, "uri": f"/{name}"} for name in ("c", "b", "d")]
-    assert [source_of(version(replicas=replicas), cluster).cluster for cluster in ("d", "a")] == ["d", "b"]
+    for cluster, order in (("d", "dbc"), ("a", "bcd")):
+        found = Inbound(1.0).sources_of(version(replicas=replicas), cluster)
+        assert "".join(replica.cluster for replica in found) == order

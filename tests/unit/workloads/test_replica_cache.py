@@ -31,11 +31,11 @@ class Source:
     def __init__(self) -> None:
         self.brought: list[str] = []
 
-    def __call__(self, item: Wanted, part: Path) -> Brought:
+    def __call__(self, item: Wanted, part: Path) -> list[Brought]:
         name = Path(item.uri).stem
         self.brought.append(name)
         part.write_bytes((name * item.size_bytes)[: item.size_bytes].encode())
-        return Brought("sh", item.size_bytes, 1.0)
+        return [Brought("sh", item.size_bytes, 1.0)]
 
 
 @pytest.fixture

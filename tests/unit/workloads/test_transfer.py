@@ -6,15 +6,18 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.file_server import FileServer, serving_files
 from workloads.catalogue import locations
 from workloads.errors import CacheError, DataChangedError, DataUnavailableError
-from workloads.runners.replica_cache import Wanted
-from workloads.runners.transfer import MIB, Pace, bring
+from workloads.runners import transfer
+from workloads.runners.replica_cache import Brought, Wanted
+from workloads.runners.transfer import MIB, Pace, bring, bring_from_any
 
 BYTES = bytes(range(256)) * 5000
 SHA = hashlib.sha256(BYTES).hexdigest()
@@ -214,3 +217,69 @@ def test_a_transfer_that_was_held_back_says_so(tmp_path: Path, part: Path) -> No
     found = bring(wanted(str(origin)), part, pace(tmp_path, time), clock=lambda: time.now)
     assert found.capped
     assert found.seconds == pytest.approx(len(BYTES) / (2 * MIB))
+
+
+def places(server: FileServer, *names: str) -> Wanted:
+    """The data at these paths of a server, each at a cluster of that name; the first is where it is asked for first."""
+    (first, name), *others = ((f"{server.url}/{name}.csv", name) for name in names)
+    return replace(wanted(first, name), others=tuple(others))
+
+
+def test_a_place_that_fails_is_made_up_for_by_the_next(server: FileServer, part: Path, free: Pace) -> None:
+    server.files |= {"/changed.csv": BYTES[::-1], "/good.csv": BYTES}
+    found = bring_from_any(places(server, "missing", "changed", "good", "data"), part, lambda _: free)
+    assert part.read_bytes() == BYTES
+    assert [(one.source, one.size_bytes, one.sha256) for one in found] == [("good", len(BYTES), SHA)]
+
+
+def test_each_link_gets_its_own_pace_and_the_first_place_that_works_is_enough(server: FileServer, part: Path, free: Pace) -> None:
+    asked: list[str] = []
+
+    def pace_of(source: str) -> Pace:
+        asked.append(source)
+        return free
+
+    found = bring_from_any(places(server, "data", "missing"), part, pace_of)
+    assert (asked, [one.source for one in found]) == (["data"], ["data"])
+
+
+def test_what_came_from_a_place_that_broke_is_gone_on_with_from_the_next(
+    server: FileServer, part: Path, free: Pace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files |= {"/broken.csv": BYTES}
+    half = len(BYTES) // 2
+
+    def cut(item: Wanted, part: Path, pace: Pace, **fields: Any) -> Brought:
+        if item.source == "broken":
+            part.write_bytes(BYTES[:half])
+            raise DataUnavailableError("the line is dead")
+        return bring(item, part, pace, **fields)
+
+    monkeypatch.setattr(transfer, "bring", cut)
+    found = bring_from_any(places(server, "broken", "data"), part, lambda _: free)
+    assert part.read_bytes() == BYTES
+    assert [(one.source, one.size_bytes) for one in found] == [("broken", half), ("data", len(BYTES) - half)]
+
+
+def test_where_all_places_fail_each_is_told_and_only_changes_everywhere_are_final(server: FileServer, part: Path, free: Pace) -> None:
+    server.files |= {"/changed.csv": BYTES[::-1], "/other.csv": BYTES[1:]}
+    with pytest.raises(DataChangedError, match=r"no place has it: .*/changed\.csv has checksum .*/other\.csv holds"):
+        bring_from_any(places(server, "changed", "other"), part, lambda _: free)
+    with pytest.raises(DataUnavailableError, match=r"no place has it: .*/changed\.csv has checksum .*/missing\.csv"):
+        bring_from_any(places(server, "changed", "missing"), part, lambda _: free)
+    with pytest.raises(DataChangedError, match=r"^\S+/changed\.csv has checksum"):
+        bring_from_any(places(server, "changed"), part, lambda _: free)
+    assert not part.exists()
+
+
+def test_a_full_disk_is_not_tried_from_elsewhere(server: FileServer, part: Path, free: Pace, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def full(item: Wanted, *_: Any, **__: Any) -> Brought:
+        tried.append(item.source)
+        raise CacheError("no room")
+
+    monkeypatch.setattr(transfer, "bring", full)
+    with pytest.raises(CacheError, match="no room"):
+        bring_from_any(places(server, "data", "other"), part, lambda _: free)
+    assert tried == ["data"]

@@ -27,6 +27,7 @@ from cluster.backends.ray.workspace import (
     remove_copies,
     run_root,
 )
+from cluster.protocol import Elsewhere
 from cluster.replicas import CacheLimits, FolderState
 from tests.ray import ROOT
 from tests.ray_runs import input_file, script, statement
@@ -131,6 +132,15 @@ def test_nodes_may_share_a_folder_of_copies(carriers: Path, tmp_path: Path, monk
         told.append(workspace.fill(as_told(inputs={"carriers": input_file(carriers, local=False)}))["transferred_bytes"])
         assert workspace.inputs["carriers"].path.parent == tmp_path / "shared" / "cache"
     assert told == [carriers.stat().st_size, 0]
+
+
+def test_an_input_that_one_place_does_not_have_comes_from_the_next(carriers: Path, tmp_path: Path) -> None:
+    missing = input_file(carriers, local=False, source="sh", others=(Elsewhere(uri=carriers.as_uri(), source="gz"),))
+    missing = missing.model_copy(update={"uri": (tmp_path / "gone.csv").as_uri()})
+    told = Workspace.create("a").fill(as_told(inputs={"carriers": missing}))
+    size = carriers.stat().st_size
+    assert [(one["source"], one["size_bytes"], one["sha256"]) for one in told["transfers"]] == [("gz", size, missing.sha256)]
+    assert told["transferred_bytes"] == size
 
 
 def test_a_cache_that_cannot_be_written_says_where_it_is(carriers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
