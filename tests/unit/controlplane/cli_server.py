@@ -77,12 +77,19 @@ def quote(cluster: str, cpu_hour: str, total: str) -> dict[str, Any]:
     return {"cluster": cluster, "currency": "CNY", "lines": [line], "total": total}
 
 
+def transfer(size_bytes: int) -> dict[str, Any]:
+    """What a version has to be brought in from bj, or else from sz, in half a second."""
+    speed = {"mib_s": 2 * size_bytes / 1024**2, "seconds": 0.5}
+    return {"ref": "nyc/flights@1", "size_bytes": size_bytes, "source": "bj", **speed, "others": ["sz"], "price": "0.01 CNY"}
+
+
 def verdict(cluster: str, standing: str, *obstacles: tuple[str, str, str], total: str = "0.40 CNY", moved: int = 0) -> dict[str, Any]:
     """A verdict; obstacles as (reason, message, remedy)."""
     against = [{"reason": reason, "message": message, "remedy": remedy} for reason, message, remedy in obstacles]
     return {
         "cluster": cluster, "verdict": standing, "obstacles": against, "start_s": 0.2 if standing == "chosen" else None,
-        "transfer_s": 0.5 if moved else 0.0, "transfer_bytes": moved, "quote": quote(cluster, total, total),
+        "transfer_s": 0.5 if moved else 0.0, "transfer_bytes": moved, "transfers": [transfer(moved)] if moved else [],
+        "quote": quote(cluster, total, total),
         "least_quote": None, "workers": None, "accelerator_model": None, "speed": None, "carbon_g": None, "score": None, "score_parts": [],
     }  # fmt: skip
 

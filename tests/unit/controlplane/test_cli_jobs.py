@@ -51,7 +51,7 @@ def test_a_plan_shows_every_cluster_and_the_quote_of_the_chosen(server: FakeServ
     )
     result = server.run("job", "plan", "-f", manifest)
     assert result.exit_code == 0, result.output
-    for words in ("would run on sh", "5.0 MiB in 500ms", "Quote of sh: at most 0.40 CNY", "core-hour", *forbidden[1:]):
+    for words in ("would run on sh", "5.0 MiB in 500ms from bj", "Quote of sh: at most 0.40 CNY", "core-hour", *forbidden[1:]):
         assert words in result.stdout
 
 
