@@ -56,9 +56,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallRay]:
     """One small, real Ray for all tests that leave it as they found it. Nothing of it may be left at the end."""
-    from tests.ray import running_head
+    from tests.ray import SmallRay as Head
+    from tests.ray import running
 
-    with running_head("tests", tmp_path_factory.mktemp("ray")) as head:
+    with running(Head("tests", tmp_path_factory.mktemp("ray"))) as head:
         yield head
 
 

@@ -74,9 +74,8 @@ class SmallRay(LocalRay):
 
 
 @contextmanager
-def running_head(name: str, directory: Path) -> Iterator[SmallRay]:
-    """A head that answers; at the end nothing of it may be left, whatever ran on it."""
-    head = SmallRay(name, directory)
+def running(head: SmallRay) -> Iterator[SmallRay]:
+    """A head, started, that answers; at the end nothing of it may be left, whatever ran on it."""
     try:
         head.start()
         head.wait_ready(WAIT_S)

@@ -11,7 +11,7 @@ import pytest
 from cluster.backends.ray.autoscaling import read_configuration
 from cluster.scaling import NodeType
 from tests.network import until
-from tests.ray import WAIT_S, Connection, RayAgent, SmallRay
+from tests.ray import WAIT_S, Connection, RayAgent, SmallRay, running
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -56,13 +56,8 @@ class ScaledRay(SmallRay):
 def scaled(tmp_path: Path) -> Iterator[ScaledRay]:
     head = ScaledRay("scaled", tmp_path)
     head.cpus, head.gpus, head.labels = 1, 0, {}
-    try:
-        head.start()
-        head.wait_ready(WAIT_S)
+    with running(head):
         yield head
-    finally:
-        head.stop(grace_s=1.0)
-    assert head.processes() == {}
 
 
 def present(connection: Connection) -> int | None:

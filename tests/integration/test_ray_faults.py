@@ -17,7 +17,7 @@ import pytest
 from cluster.errors import AuthenticationError, ClusterReplacedError, UnreachableError
 from cluster.protocol import RunFinished, RunLog, RunRequest
 from tests.network import until
-from tests.ray import WAIT_S, Connection, RayAgent, SmallRay, is_alive, leaving_nothing, parent_of, processes_of, running_head
+from tests.ray import WAIT_S, Connection, RayAgent, SmallRay, is_alive, leaving_nothing, parent_of, processes_of, running
 from tests.ray_runs import script, statement
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -224,7 +224,7 @@ def test_a_head_that_hangs_is_unreachable_until_it_answers_again(member: Connect
 
 @pytest.mark.slow
 def test_a_killed_head_is_noticed_and_its_runs_are_lost_when_it_is_back_without_them(tmp_path: Path) -> None:
-    with running_head("mortal", tmp_path / "head") as head, RayAgent(tmp_path / "agent.log") as agent:
+    with running(SmallRay("mortal", tmp_path / "head")) as head, RayAgent(tmp_path / "agent.log") as agent:
         member = agent.connect(head, tmp_path / "data")
         node = member.node()
         runs = script(node, TALK), script(node, TALK, workers=2), statement(node, ENDLESS)

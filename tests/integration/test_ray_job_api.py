@@ -20,7 +20,7 @@ from cluster.backends.ray.versions import own_versions
 from cluster.drivers import Driver
 from cluster.model import Endpoint
 from tests.network import Network, job, until
-from tests.ray import ROOT, WAIT_S, SmallRay, processes_of
+from tests.ray import ROOT, WAIT_S, SmallRay, processes_of, running
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -30,13 +30,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallRay]:
     """A small Ray with its dashboard."""
     found = SmallRay("other", tmp_path_factory.mktemp("ray"))
     found.include_dashboard = True
-    try:
-        found.start()
-        found.wait_ready(WAIT_S)
+    with running(found):
         yield found
-    finally:
-        found.stop(grace_s=1.0)
-    assert found.processes() == {}
 
 
 @dataclass

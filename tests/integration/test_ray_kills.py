@@ -15,7 +15,7 @@ from tests.kills.cable import Cut
 from tests.kills.field import Field, Target
 from tests.kills.second_node import SecondNode
 from tests.network import until
-from tests.ray import WAIT_S, SmallRay, running_head
+from tests.ray import WAIT_S, SmallRay, running
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 # In `make test` the cheap ones; in `make test-all` these and two hundred of all kinds.
@@ -34,7 +34,7 @@ def field(ray_head: SmallRay, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
     """The same with a Ray of its own, which may be killed too."""
     folder = tmp_path_factory.mktemp("mortal")
-    with running_head("mortal", folder / "head") as head, Field(folder, head) as opened:
+    with running(SmallRay("mortal", folder / "head")) as head, Field(folder, head) as opened:
         yield opened
         check_books(opened)
 

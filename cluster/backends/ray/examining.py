@@ -79,7 +79,7 @@ def _by_job_api(endpoint: Endpoint, token: str, facts: HeadFacts | None, why: st
     names: tuple[CheckName, ...] = ("dashboard", "job-api")
     if not why:
         return skipped(names, "the token file has to be corrected first")
-    checks = _dashboard(endpoint.dashboard, token, facts)
+    checks = _dashboard(endpoint.dashboard, token, facts, needed=True)
     if failures(checks):
         return [*checks, *skipped(names[1:], "the dashboard did not answer as it should")]
     try:
@@ -154,11 +154,11 @@ def _versions(facts: HeadFacts, own: Versions) -> list[Check]:
     return checks
 
 
-def _dashboard(url: str, token: str, facts: HeadFacts | None) -> list[Check]:
+def _dashboard(url: str, token: str, facts: HeadFacts | None, *, needed: bool = False) -> list[Check]:
     """The dashboard, where one is named: that it answers, takes the token and belongs to the same head."""
     if not url:
         return []
-    remedy = "give the dashboard's URL, like http://10.0.0.5:8265, or leave it out: jobs do not need it"
+    remedy = "give the dashboard's URL, like http://10.0.0.5:8265" + ("" if needed else ", or leave it out: jobs do not need it")
     if not url.startswith(("http://", "https://")):
         return [failed("dashboard", f"{url!r} is no URL", remedy, "dashboard")]
     try:

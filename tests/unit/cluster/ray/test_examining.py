@@ -262,6 +262,7 @@ def test_a_dashboard_that_cannot_be_used_is_a_fault_where_it_is_needed(look: Loo
     with fake_dashboard(answer={"session_name": "another"}) as url:
         found = look(dashboard=url, own=replace(OWN, ray="2.9.3"))
         assert (only_failure(found).name, states(found)["job-api"]) == ("dashboard", "skipped")
+        assert "leave it out" not in only_failure(found).remedy, "jobs need it there"
     with fake_dashboard() as url:
         broken = look(dashboard=url, driver="job-api", token_file=str(tmp_path / "none"))
     assert only_failure(broken).field == "token_file"
