@@ -16,13 +16,14 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import httpx
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from cluster.errors import AuthenticationError, PermanentError, ReportRefusedError, StorageFullError, TransientError, UnreachableError
-from cluster.protocol import SyncReply, SyncRequest
+from cluster.protocol import ResultFile, SyncReply, SyncRequest
 
 CHUNK = 1024**2
 CALL_S, UPLOAD_S = 15.0, 120.0
+_FILES: TypeAdapter[tuple[ResultFile, ...]] = TypeAdapter(tuple[ResultFile, ...])
 
 
 class ControlLink(Protocol):
@@ -41,6 +42,10 @@ class ControlLink(Protocol):
 
     async def upload_result(self, run_id: str, epoch: int, name: str, path: Path) -> bool:
         """Bring a file of a run's result. False: the run is not current any more. Raises OSError for an unreadable file."""
+
+    async def take_over_parts(self, run_id: str, epoch: int) -> tuple[ResultFile, ...]:
+        """The parts of the result that earlier attempts of the run's job brought, which are this run's from now on. None where the run
+        is not current any more."""
 
     async def close(self) -> None:
         """Hang up."""
@@ -90,6 +95,13 @@ class HttpLink:
                 return False
         timeout = httpx.Timeout(UPLOAD_S, connect=5.0)
         return _current(await self._call("PUT", place, params={"epoch": epoch}, content=content, headers=headers, timeout=timeout))
+
+    async def take_over_parts(self, run_id: str, epoch: int) -> tuple[ResultFile, ...]:
+        place = f"/runs/{quote(run_id, safe='')}/parts:take-over"
+        response = await self._call("POST", place, params={"epoch": epoch}, timeout=httpx.Timeout(UPLOAD_S, connect=5.0))
+        if not _current(response):
+            return ()
+        return _FILES.validate_json(response.content)
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -165,6 +165,7 @@ class Orders:
         self._runs.setdefault(run.run_id, TrackedRun(run.epoch))
         log.info("start", extra={"run_id": run.run_id, "epoch": run.epoch, "nodes": run.nodes})
         try:
+            run = await self._shipping.earlier_parts(run)
             await self._backend.start(run.model_copy(update={"max_result_bytes": self.max_result_bytes}))
         except TransientError:
             raise

@@ -19,11 +19,12 @@ from cluster.model import Inventory, LeasePolicy
 from cluster.replicas import MOST_TOLD, CacheCounts, CacheLimits, CacheState, Transfer
 from cluster.scaling import MOST_TYPES, Wanted
 from workloads.catalogue.product import Format
+from workloads.map_jobs import MapStep
 from workloads.ray_jobs import RayJobs, RuntimeEnv
 
 Category = Literal[
     "exit", "max_runtime", "cancelled", "preempted", "start_failed", "data", "data_changed", "cache", "statement", "lost", "infrastructure",
-    "result", "storage", "runtime_env", "beyond_grant",
+    "result", "storage", "runtime_env", "beyond_grant", "schema",
 ]  # fmt: skip
 
 
@@ -58,6 +59,14 @@ class InputFile(_Frozen):
     until: float | None = Field(default=None, description="when the right to bring it here ends; null: not by itself")
 
 
+class ResultFile(_Frozen):
+    """A file of a run's result, in the agent's directory until it is uploaded."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
 class RunRequest(_Frozen):
     """All that a backend needs to start one run. Names on the cluster derive from run_id, nothing else."""
 
@@ -65,13 +74,15 @@ class RunRequest(_Frozen):
     job_id: str
     attempt: int
     epoch: int
-    kind: Literal["sql", "command", "training", "ray"]
+    kind: Literal["sql", "command", "training", "ray", "map"]
     sql: str | None = None
     engine: Literal["duckdb", "daft"] = Field(default="duckdb", description="what runs a statement; Daft on all of the run's workers")
     or_duckdb: bool = Field(default=False, description="a statement that Daft turns out not to run goes to DuckDB on the first worker")
     command: tuple[str, ...] = ()
     runtime_env: RuntimeEnv | None = Field(default=None, description="kind ray: what its tasks and actors have")
     ray_jobs: RayJobs | None = Field(default=None, description="kind ray: what the cluster's operator allows")
+    map: MapStep | None = Field(default=None, description="kind map: the function, and what it is given")
+    parts: tuple[ResultFile, ...] = Field(default=(), description="kind map: partitions of earlier attempts that the control plane has")
     files: dict[str, str] = {}
     env: dict[str, str] = {}
     inputs: dict[str, InputFile] = {}
@@ -106,14 +117,6 @@ class AdoptedRun(_Frozen):
     waiting: RunRequest | None = Field(
         default=None, description="its request, when its work is not known to have begun; it does not begin before `start` is called again"
     )
-
-
-class ResultFile(_Frozen):
-    """A file of a run's result, in the agent's directory until it is uploaded."""
-
-    name: str
-    size_bytes: int
-    sha256: str
 
 
 class SmallFile(ResultFile):
@@ -194,6 +197,18 @@ class RunProgress(_Frozen):
     at: float
 
 
+class RunPart(_Frozen):
+    """A part of the result that is finished while the run goes on: it is brought to the control plane, which is told nothing else of it.
+
+    The next attempt need not make it again, whatever becomes of this one. `directory` is where the agent finds the file.
+    """
+
+    type: Literal["part"] = "part"
+    run_id: str
+    file: ResultFile
+    directory: str
+
+
 class RunResized(_Frozen):
     """The change of an elastic run's size that was ordered last is over.
 
@@ -221,11 +236,14 @@ class RunFinished(_Frozen):
     at: float
     preview: Preview | None = None
     files: tuple[SmallFile | ResultFile, ...] = ()
+    brought: tuple[str, ...] = Field(default=(), description="of the files those that the control plane has from earlier attempts, by name")
     directory: str = ""
     usage: Usage = Usage()
 
 
-RunEvent = Annotated[RunStarting | RunStarted | RunLog | RunProgress | RunResized | RunFinished, Field(discriminator="type")]
+RunEvent = Annotated[
+    RunStarting | RunStarted | RunLog | RunProgress | RunPart | RunResized | RunFinished, Field(discriminator="type")
+]  # fmt: skip
 
 
 class ClusterBackend(Protocol):

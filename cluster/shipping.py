@@ -12,7 +12,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,9 @@ from cluster.protocol import (
     RunEvent,
     RunFinished,
     RunLog,
+    RunPart,
     RunProgress,
+    RunRequest,
     RunStarted,
     RunStarting,
     SmallFile,
@@ -54,6 +56,7 @@ class TrackedRun:
     stale: bool = False
     forget_when_over: bool = False
     resting: asyncio.TimerHandle | None = None
+    shipped: set[str] = field(default_factory=set)  # Parts of the result that the control plane has.
 
 
 class Shipping:
@@ -126,6 +129,8 @@ class Shipping:
                 event = line.popleft()
                 if isinstance(event, RunLog):
                     await self._ship_log(run, _join(event, line))
+                elif isinstance(event, RunPart):
+                    await self._ship_part(run, event)
                 elif isinstance(event, RunFinished):
                     self._observe(run, await self._ship_files(run, event))
                 else:
@@ -159,6 +164,28 @@ class Shipping:
                 continue
             run.stale = not accepted
 
+    async def earlier_parts(self, run: RunRequest) -> RunRequest:
+        """A run of kind map with the parts of its result that earlier attempts brought. Raises ClusterError."""
+        if run.kind != "map" or run.attempt == 1:
+            return run
+        return run.model_copy(update={"parts": await self._link.take_over_parts(run.run_id, run.epoch)})
+
+    async def _ship_part(self, run: TrackedRun, event: RunPart) -> None:
+        """Upload a part ahead of the end. One that is refused now comes again with it, and what is said of it then counts."""
+        if run.stale or event.file.name in run.shipped:
+            return
+        try:
+            async with self._files:
+                accepted = await _insist(partial(self._link.upload_result, event.run_id, run.epoch, event.file.name, _place(event)))
+        except AuthenticationError:
+            raise
+        except (PermanentError, OSError) as error:
+            log.warning("part %s of %s was not taken yet: %s", event.file.name, event.run_id, error)
+            return
+        run.stale = not accepted
+        if accepted:
+            run.shipped.add(event.file.name)
+
     async def _ship_files(self, run: TrackedRun, event: RunFinished) -> RunFinished:
         """Upload every file; the event as it may be reported then."""
         arrived: list[ResultFile] = []
@@ -168,6 +195,9 @@ class Shipping:
                 continue
             if run.stale:
                 break
+            if file.name in run.shipped or file.name in event.brought:
+                arrived.append(file)
+                continue
             path = Path(event.directory) / file.name
             try:
                 async with self._files:
@@ -226,8 +256,14 @@ async def _insist(call: Callable[[], Coroutine[Any, Any, bool]]) -> bool:
             await backoff.pause()
 
 
+def _place(event: RunPart) -> Path:
+    return Path(event.directory) / event.file.name
+
+
 def _needs_upload(event: RunEvent) -> bool:
-    return isinstance(event, RunLog) or (isinstance(event, RunFinished) and not all(isinstance(file, SmallFile) for file in event.files))
+    return isinstance(event, RunLog | RunPart) or (
+        isinstance(event, RunFinished) and not all(isinstance(file, SmallFile) for file in event.files)
+    )
 
 
 def _content_of(event: RunEvent) -> int:

@@ -13,7 +13,7 @@ import itertools
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -102,6 +102,18 @@ class RunFiles:
             if not path.is_file() or path.stat().st_size != file.size_bytes or _sha256(path) != file.sha256:
                 return file.name
         return ""
+
+    def take_over(self, run_id: str, earlier: Iterable[str]) -> list[ResultFile]:
+        """Make the files of earlier runs those of this one; all that it has then, by name. Twice does no harm."""
+        folder = self._results / _checked(RUN_ID, run_id)
+        for other in earlier:
+            left = self._results / _checked(RUN_ID, other)
+            for path in sorted(left.iterdir()) if left.is_dir() else ():
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                path.replace(folder / path.name)
+            shutil.rmtree(left, ignore_errors=True)
+        found = sorted(folder.iterdir()) if folder.is_dir() else []
+        return [ResultFile(name=path.name, size_bytes=path.stat().st_size, sha256=_sha256(path)) for path in found]
 
     def drop_results(self, run_id: str) -> None:
         """Remove what a run brought that did not succeed."""

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from cluster.health import HealthPolicy
-from cluster.protocol import SyncRequest
+from cluster.protocol import ResultFile, SyncRequest
 from controlplane.captures import KeptDecisions
 from controlplane.files import RunFiles
 from controlplane.retention import Retention
@@ -28,12 +28,13 @@ from monitoring.metrics import Metrics, NetworkState
 from scheduler.bells import CYCLE, Bells
 from scheduler.clock import Clock, SystemClock
 from scheduler.cycle import Cycle, CycleReport
+from scheduler.dispatch import run_name
 from scheduler.engine.evictable import Budget
 from scheduler.engine.snapshot import Weights
 from scheduler.explain import Explanation, explain
 from scheduler.forecast import Kept
 from scheduler.freeze import read_world
-from scheduler.lifecycle import State
+from scheduler.lifecycle import FINAL, State
 from scheduler.preemption import Preemption
 from scheduler.reconcile import Reconciled, absorb, sweep
 from scheduler.resizing import Resizing
@@ -129,10 +130,28 @@ class ControlPlane:
             self.waits.saw(scale_key(cluster), took_s)
 
     def tidy(self, done: Reconciled) -> None:
-        """Drop the files of runs that delivered nothing. Works on the disk."""
+        """Drop the files of runs that delivered nothing; parts that a next attempt takes over stay. Works on the disk."""
         for run_id, state, _ in done.ended:
             if state != State.SUCCEEDED:
-                self.files.drop_results(run_id)
+                for gone in self._unwanted(run_id):
+                    self.files.drop_results(gone)
+
+    def _unwanted(self, run_id: str) -> list[str]:
+        """The runs whose files nobody wants any more now that this one has ended without a result."""
+        with self.store.read() as conn:
+            run = jobs.get_run(conn, run_id)
+            job = jobs.get_job(conn, run.job_id) if run is not None else None
+        if run is None or job is None or job.kind != "map":
+            return [run_id]
+        # What an attempt has left behind that none took over goes with the last one.
+        return [run_name(job.id, number) for number in range(1, run.attempt + 1)] if State(job.state) in FINAL else []
+
+    def take_over_parts(self, job_id: str, run_id: str) -> list[ResultFile]:
+        """The parts of earlier attempts, as a run's own. Works on the disk."""
+        with self.store.read() as conn:
+            run = jobs.get_run(conn, run_id)
+        attempts = range(1, run.attempt if run is not None else 1)
+        return self.files.take_over(run_id, [run_name(job_id, number) for number in attempts])
 
     def capacity(self) -> Capacity:
         """Computing power now."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from scheduler.affordable import finds_paid_hour, with_hours_told, with_why_not
 from scheduler.arrays import ring_after, store_array
-from scheduler.assess import Assessment, from_refusal
+from scheduler.assess import Assessment, InputData, from_refusal
 from scheduler.bells import CYCLE, Bells, job_bell
 from scheduler.dispatch import order_stop
 from scheduler.engine.reasons import POLICY, Reason
@@ -30,6 +30,8 @@ from scheduler.store.session import Connection, Transaction
 from workloads.catalogue.policy import place_independent
 from workloads.engines import ONE_WORKER_S, Worker, choose, estimate_bytes
 from workloads.errors import StatementError
+from workloads.map_jobs import MapStep
+from workloads.runners.partitions import row_limit_fault
 from workloads.runners.proving import DaftVerdict
 from workloads.runners.sql import check_statement, judge_for_daft
 from workloads.spec import JobSpec, split_ref
@@ -156,6 +158,8 @@ def validate(conn: Connection, spec: JobSpec, now: float) -> Market:
         problems.extend(_input_problems(market, alias, ref))
     if not problems and spec.kind == "sql":
         problems.extend(_statement_problems(spec, market))
+    if not problems and spec.map is not None:
+        problems.extend(_map_problems(spec.map, market.inputs(spec)))
     if problems:
         raise InvalidError(tuple(problems))
     return market
@@ -189,6 +193,18 @@ def _statement_problems(spec: JobSpec, market: Market) -> list[Problem]:
     except StatementError as error:
         return [Problem("sql", "statement", str(error))]
     return []
+
+
+def _map_problems(step: MapStep, inputs: Sequence[InputData]) -> list[Problem]:
+    fault = row_limit_fault(step, [item.version.rows for item in inputs])
+    problems = [Problem("map.rows", "too_many", f"{step.rows:,} {fault}")] if fault else []
+    for item in inputs:
+        known = {column.name for column in item.version.columns}
+        for index, name in enumerate(step.columns):
+            if name not in known:
+                words = f"input {item.alias} has no column {name!r}; it has: {', '.join(sorted(known))}"
+                problems.append(Problem(f"map.columns.{index}", "unknown", words))
+    return problems
 
 
 def digest(spec: JobSpec) -> str:

@@ -46,7 +46,7 @@ def run_request(
         accelerator_count=run.held["accelerator_count"], accelerator_devices=devices_of(run.held), nodes=tuple(run.nodes),
         elastic=run.elastic is not None,
         runtime_env=spec.runtime_env, ray_jobs=cluster.ray_jobs if cluster and spec.kind == "ray" else None,
-        max_runtime_s=spec.max_runtime, cache=AGENTS_OWN,
+        map=spec.map, max_runtime_s=spec.max_runtime, cache=AGENTS_OWN,
     )  # fmt: skip
 
 

@@ -33,7 +33,8 @@ from workloads.spec import JobSpec
 
 MOST_REMEMBERED = 1024
 CHARGED = frozenset({
-    Cause.FINISHED, Cause.EXIT, Cause.MAX_RUNTIME, Cause.STATEMENT, Cause.RUNTIME_ENV, Cause.BEYOND_GRANT, Cause.CANCELLED_BY_USER,
+    Cause.FINISHED, Cause.EXIT, Cause.MAX_RUNTIME, Cause.STATEMENT, Cause.RUNTIME_ENV, Cause.BEYOND_GRANT, Cause.SCHEMA,
+    Cause.CANCELLED_BY_USER,
 })  # fmt: skip
 
 

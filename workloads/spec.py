@@ -26,6 +26,7 @@ from pydantic import (
 from workloads.arrays import ArrayText
 from workloads.engines import EngineChoice
 from workloads.faults import Fault, refuse
+from workloads.map_jobs import MapStep, function_faults
 from workloads.predecessors import After, repeated
 from workloads.ray_jobs import RuntimeEnv, command_faults, module_faults
 from workloads.resources import DurationSeconds, MoneyAmount, Resources
@@ -63,7 +64,7 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_read_time)]
 
 PRIORITIES = {"low": -100, "normal": 0, "high": 100}
 Priority = Literal["low", "normal", "high"]
-Kind = Literal["sql", "command", "training", "ray"]
+Kind = Literal["sql", "command", "training", "ray", "map"]
 DEFAULT_MAX_RUNTIME_S = 3600.0
 
 
@@ -110,6 +111,7 @@ class JobSpec(_Frozen):
     runtime_env: RuntimeEnv | None = Field(
         default=None, description="kind ray: what its tasks and actors have beside the node's own packages"
     )
+    map: MapStep | None = Field(default=None, description="kind map: the function, and what it is given")
     resources: Resources = Resources()
     placement: PlacementRules = PlacementRules()
     priority: Priority = "normal"
@@ -136,8 +138,9 @@ class JobSpec(_Frozen):
         refuse(
             "JobSpec",
             [
-                *(_sql_faults(self) if self.kind == "sql" else _command_faults(self)),
+                *_FAULTS.get(self.kind, _command_faults)(self),
                 *_ray_faults(self),
+                *_map_faults(self),
                 *_process_faults(self),
                 *_time_faults(self),
             ],
@@ -193,6 +196,30 @@ def _command_faults(spec: JobSpec) -> Iterator[Fault]:
         yield ("placement", "same"), f"one worker is alone in its {spec.placement.same}; ask for more resources.workers, or leave it out"
 
 
+def _function_faults(spec: JobSpec) -> Iterator[Fault]:
+    if spec.map is None:
+        yield ("map",), "kind map needs the field map, like {function: clean.py:fn}"
+    else:
+        yield from function_faults(spec.map, spec.files)
+    if not spec.inputs:
+        yield ("inputs",), "kind map works on the rows of its inputs; name one product at least"
+    if spec.command:
+        yield ("command",), "kind map runs a function and takes no command; use kind command for a program"
+    if spec.sql is not None:
+        yield ("sql",), "kind map takes no sql; use kind sql for a query"
+    if spec.engine != "auto":
+        yield ("engine",), "kind map has no engine; leave it out, or use kind sql for a query"
+    if spec.resources.is_elastic:
+        yield ("resources", "workers"), "kind map runs on a fixed number of workers; give one number"
+    if spec.placement.same and spec.resources.most == 1:
+        yield ("placement", "same"), "one worker is alone there; ask for more resources.workers, or leave it out"
+
+
+def _map_faults(spec: JobSpec) -> Iterator[Fault]:
+    if spec.kind != "map" and spec.map is not None:
+        yield ("map",), f"kind {spec.kind} takes no map; leave it out, or use kind map"
+
+
 def _ray_faults(spec: JobSpec) -> Iterator[Fault]:
     if spec.kind != "ray":
         if spec.runtime_env is not None:
@@ -216,6 +243,9 @@ def _process_faults(spec: JobSpec) -> Iterator[Fault]:
             yield ("env", name), f"names that begin with {RESERVED_ENV_PREFIX} are set by cpn; choose another name"
         if "\0" in value:
             yield ("env", name), "holds a NUL character, which no process can be given"
+
+
+_FAULTS = {"sql": _sql_faults, "map": _function_faults}
 
 
 def _time_faults(spec: JobSpec) -> Iterator[Fault]:

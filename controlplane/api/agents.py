@@ -12,7 +12,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from cluster.model import LeasePolicy
-from cluster.protocol import SyncReply, SyncRequest
+from cluster.protocol import ResultFile, SyncReply, SyncRequest
 from cluster.scaling import Wanted
 from controlplane.api import direct
 from controlplane.api.arrivals import brings_results, with_results
@@ -134,6 +134,14 @@ async def result_room(
     with _refusals():
         await run_in_threadpool(plane.files.check_room, run_id, name, size_bytes)
     return Response(status_code=204)
+
+
+@router.post("/runs/{run_id}/parts:take-over")
+async def take_over_parts(cluster: str, run_id: str, principal: AgentOf, plane: Plane, epoch: int) -> list[ResultFile]:
+    """Make the parts that earlier attempts of the run's job brought this run's own, and tell them: a run of kind map leaves them out."""
+    _own_cluster(principal, cluster)
+    job_id = await run_in_threadpool(_job_of_current, plane, cluster, run_id, epoch)
+    return await run_in_threadpool(plane.take_over_parts, job_id, run_id)
 
 
 @contextmanager

@@ -70,15 +70,19 @@ def look_up(conn: Connection, job_id: str) -> Found:
     return Found(job, jobs.runs_of(conn, [job.id]), array_of, False)
 
 
-def with_removals(plane: ControlPlane, found: Found) -> JobView:
-    """The same as a document that says what is not kept any more."""
+def in_full(plane: ControlPlane, found: Found) -> JobView:
+    """The same as a document that also says how far it is, and what is not kept any more."""
     view = found.view(plane.clock.now())
-    if found.is_array or found.state not in FINAL or found.job.run_id is None:
+    run_id = found.job.run_id
+    if found.is_array or run_id is None or (found.state not in FINAL and found.job.kind != "map"):
         return view
     with plane.store.read() as conn:
-        gone = removals.removed(conn, found.job.run_id)
-    at = {f"{what}_removed_at": views.moment(seconds) for what, seconds in gone.items()}
-    return view.model_copy(update=at) if at else view
+        gone = removals.removed(conn, run_id) if found.state in FINAL else {}
+        last = jobs.last_progress(conn, run_id) if found.job.kind == "map" else None
+    update: dict[str, object] = {f"{what}_removed_at": views.moment(seconds) for what, seconds in gone.items()}
+    if last is not None:
+        update["progress"] = views.progress_view(*last)
+    return view.model_copy(update=update) if update else view
 
 
 def check_kept(plane: ControlPlane, job: JobRecord, what: removals.What) -> None:

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from controlplane.api import direct, views
 from controlplane.api.auth import Buyer, Plane, Reader
 from controlplane.api.explanation_schemas import ExplanationView
-from controlplane.api.found_jobs import Found, check_kept, explanation, find, load, look_up, page_views, with_removals
+from controlplane.api.found_jobs import Found, check_kept, explanation, find, in_full, load, look_up, page_views
 from controlplane.api.paging import Cursor, Limit, decode_number, encode
 from controlplane.api.promises import flexible_plan, told
 from controlplane.api.prose import verdict_view
@@ -165,7 +165,7 @@ def _news_of(plane: ControlPlane, principal: Principal, job_id: str, after_versi
     found = find(plane, principal, job_id)
     # Why a job waits may change while the job does not.
     if ends or found.version > after_version or found.state in FINAL:
-        return with_removals(plane, found).model_dump_json()
+        return in_full(plane, found).model_dump_json()
     if after_cause is not None and (view := found.view(plane.clock.now())).cause != after_cause:
         return view.model_dump_json()
     return None

@@ -18,6 +18,8 @@ from cluster.protocol import Preview, ResultFile
 from controlplane.api.bases import Answer, Asked
 from controlplane.api.link_schemas import TransferView
 from controlplane.api.price_schemas import FlexiblePlan, TariffView
+from controlplane.api.progress_schemas import JobProgress
+from controlplane.api.progress_schemas import ProgressView as ProgressView
 from controlplane.api.scaling_schemas import ScalingView
 from controlplane.api.score_schemas import ScoreAspect as ScoreAspect
 from controlplane.api.speed_schemas import SpeedView
@@ -323,6 +325,7 @@ class JobView(Answer):
     spec: JobSpec
     runs: list[RunView] = Field(default=[])
     array: ArrayView | None = None
+    progress: JobProgress | None = Field(default=None, description="of one job of kind map, since its current run began")
     result_removed_at: datetime | None = Field(default=None, description="when its result had been kept long enough")
     log_removed_at: datetime | None = Field(default=None, description="when its log had been kept long enough")
 
@@ -345,14 +348,6 @@ class ResultView(Answer):
     run_id: str
     preview: Preview | None
     files: list[ResultFile]
-
-
-class ProgressView(Answer):
-    """What a run reported at one step."""
-
-    step: int
-    metrics: dict[str, float]
-    at: datetime
 
 
 class TargetRequest(Asked):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from cluster.drivers import JOB_API_RUNS
 from cluster.protocol import Preview, ResultFile
 from controlplane.api import schemas
 from controlplane.api.price_schemas import TariffView
+from controlplane.api.progress_schemas import JobProgress
 from controlplane.api.prose import waiting_words
 from controlplane.api.scaling_schemas import NodeTypeView, ScalingView
 from monitoring.capacity import Capacity, NodeUse, Power
@@ -87,6 +88,14 @@ def array_view(array: ArrayRecord, first: JobRecord, now: float) -> schemas.JobV
 
 def _array_part(array: ArrayRecord, index: int | None) -> schemas.ArrayView:
     return schemas.ArrayView(id=array.id, size=array.size, at_most=array.at_most, index=index, first=array.first, counts=array.counts)
+
+
+def progress_view(metrics: Mapping[str, float], at: float) -> JobProgress:
+    """What the driver of a job of kind map reported last."""
+    return JobProgress(
+        partitions_done=int(metrics["partitions_done"]), partitions=int(metrics["partitions"]), rows=int(metrics["rows"]),
+        rows_per_s=metrics.get("rows_per_s"), left_s=metrics.get("left_s"), at=moment(at),
+    )  # fmt: skip
 
 
 def event_view(event: EventRecord) -> schemas.EventView:

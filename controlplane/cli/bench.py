@@ -161,6 +161,35 @@ def throughput(
         print_document(document, output)
 
 
+@app.command("map")
+def map_rows(
+    rows: Annotated[int, typer.Option(min=1, max=10_000_000_000, help="Rows of the file that is worked on.")] = 5_000_000,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each side, after one that does not count.")] = 3,
+    cores: Annotated[int, typer.Option(min=1, max=1024, help="Cores that each side has.")] = 2,
+    output: Output = "table",
+) -> None:
+    """Rows a second of a job of kind map, beside a script on Ray Data by hand in the same run.
+
+    Brings up a network with one real Ray on this machine, in a temporary folder, and stops it again. Progress goes to standard error.
+    """
+    from controlplane.bench.map_rows import run_map
+
+    with _bench_folder() as folder:
+        document = run_map(folder, rows=rows, rounds=rounds, cores=cores, say=note)
+    if output == "table":
+        _map_table(document)
+    else:
+        print_document(document, output)
+
+
+def _map_table(document: dict[str, Any]) -> None:
+    sides = [("cpn", document["cpn"]), ("Ray Data by hand", document["ray_data"])]
+    table = [(name, f"{found['rows_per_s']:,.0f}", span(found["work_s"]), span(found["whole_s"])) for name, found in sides]
+    title = f"{document['rows']:,} rows on {document['cores']} cores, medians of {document['rounds']} runs each"
+    grid(["SIDE", ">ROWS/S", ">WORK", ">WHOLE"], table, title=title)
+    say(f"\ncpn does {document['ratio']:.2f} times as many rows a second; from start to end {document['ratio_whole']:.2f} times as fast.")
+
+
 @contextmanager
 def _bench_folder() -> Iterator[Path]:
     """A folder for one benchmark; what keeps it from being carried out ends the command in words."""

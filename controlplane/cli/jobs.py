@@ -12,7 +12,7 @@ from controlplane.cli.failures import FAILED, REFUSED, CommandError
 from controlplane.cli.options import Changes, JobId, Manifest, Manifests, Output, group
 from controlplane.cli.output import fields, grid, heading, note, say, show
 from controlplane.cli.session import connect
-from controlplane.cli.text import MISSING, clock, joined, lasted, since
+from controlplane.cli.text import MISSING, clock, joined, lasted, since, span
 
 if TYPE_CHECKING:
     from controlplane.api.schemas import JobView, Page
@@ -168,7 +168,7 @@ def _details(job: JobView) -> None:
         ("resources", f"{workers}{spec.resources.cpu:g} cores, {format_memory(spec.resources.memory)}{accelerator}{together}"),
         *_engine(spec),
         ("inputs", joined(spec.inputs)), *_when(spec), ("quote", f"at most {job.quote.total}" if job.quote else None),
-        ("submitted", clock(job.submitted_at)), ("started", clock(job.started_at)), ("finished", clock(job.finished_at)),
+        *_progress(job), ("submitted", clock(job.submitted_at)), ("started", clock(job.started_at)), ("finished", clock(job.finished_at)),
         ("ran", lasted(job.started_at, job.finished_at)),
         ("result", f"removed {clock(job.result_removed_at)}" if job.result_removed_at else None),
         ("log", f"removed {clock(job.log_removed_at)}" if job.log_removed_at else None),
@@ -187,6 +187,16 @@ def _engine(spec: JobSpec) -> list[tuple[str, str]]:
     from controlplane.cli.verdicts import engine_words
 
     return [("engine", engine_words(spec.chosen_engine))] if spec.chosen_engine else []
+
+
+def _progress(job: JobView) -> list[tuple[str, str]]:
+    """How far a job of kind map is."""
+    found = job.progress
+    if found is None:
+        return []
+    speed = f", {found.rows_per_s:,.0f} rows/s" if found.rows_per_s else ""
+    left = f", about {span(found.left_s)} left" if found.left_s and job.state == "running" else ""
+    return [("progress", f"{found.partitions_done:,} of {found.partitions:,} partitions, {found.rows:,} rows{speed}{left}")]
 
 
 def _workers(job: JobView) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import shutil
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from controlplane.cli.failures import CommandError, usage
 from controlplane.cli.output import Cell, grid, heading, say
 from controlplane.cli.text import size
+from workloads.runners.partitions import read_part
 
 if TYPE_CHECKING:
     from cluster.protocol import Preview, ResultFile
@@ -63,18 +67,27 @@ def download_all(client: Client, view: ResultView, folder: Path) -> None:
 
 def write_table(client: Client, view: ResultView, form: Literal["json", "csv", "parquet"], out: BinaryIO | None = None) -> None:
     """Write the whole result table to standard output. Raises CommandError when the result is no table."""
-    file = next((file for file in view.files if file.name.endswith(".parquet")), None)
-    if view.preview is None or file is None:
+    tables = [file for file in view.files if file.name.endswith(".parquet")]
+    parts = [file for file in tables if read_part(file.name) is not None]
+    tables = parts or tables[:1]
+    if not tables or (view.preview is None and not parts):
         names = ", ".join(file.name for file in view.files) or "none"
         raise usage(f"the result is no table; its files: {names}", "get them with --download DIR")
     target = out or sys.stdout.buffer
     if form == "parquet" and target.isatty():
         raise usage("Parquet is not for a terminal", "send it to a file: … --format parquet > result.parquet")
     with tempfile.TemporaryDirectory(prefix="cpn-result-") as folder:
-        path = Path(folder) / "result.parquet"
-        _fetch(client, view, file, path)
-        _convert(path, form, target)
+        _convert(_fetched(client, view, tables, Path(folder)), form, target, alone=len(tables) == 1)
     target.flush()
+
+
+def _fetched(client: Client, view: ResultView, tables: Sequence[ResultFile], folder: Path) -> Iterator[Path]:
+    """One file after the other, each removed before the next comes."""
+    for file in tables:
+        path = folder / "result.parquet"
+        _fetch(client, view, file, path)
+        yield path
+        path.unlink()
 
 
 def _fetch(client: Client, view: ResultView, file: ResultFile, target: Path) -> None:
@@ -98,31 +111,51 @@ def _inside(name: str) -> Path:
     return Path(*parts)
 
 
-def _convert(path: Path, form: Literal["json", "csv", "parquet"], target: BinaryIO) -> None:
-    if form == "parquet":
-        with path.open("rb") as stream:
-            while piece := stream.read(1024 * 1024):
-                target.write(piece)
+def _convert(paths: Iterator[Path], form: Literal["json", "csv", "parquet"], target: BinaryIO, *, alone: bool) -> None:
+    """Files of the same columns, one after the other, as one table. `alone`: there is one."""
+    if form == "parquet" and alone:
+        for path in paths:
+            with path.open("rb") as stream:
+                shutil.copyfileobj(stream, target)
         return
+    write = {"csv": _write_csv, "json": _write_json, "parquet": _write_parquet}[form]
+    write(_files(paths), target)
+
+
+def _files(paths: Iterator[Path]) -> Iterator[Any]:
     import pyarrow.parquet as parquet  # type: ignore[import-untyped]
 
-    # Buffered ahead, the whole file would be in memory before the end.
-    file = parquet.ParquetFile(path, pre_buffer=False)
-    write = _write_csv if form == "csv" else _write_json
-    write(file, target)
+    for path in paths:
+        # Buffered ahead, the whole file would be in memory before the end.
+        yield parquet.ParquetFile(path, pre_buffer=False)
 
 
-def _write_csv(file: Any, target: BinaryIO) -> None:
+def _batches(files: Iterable[Any]) -> Iterator[Any]:
+    for file in files:
+        yield from file.iter_batches(BATCH_ROWS)
+
+
+def _write_parquet(files: Iterator[Any], target: BinaryIO) -> None:
+    import pyarrow.parquet as parquet
+
+    first = next(files)
+    with parquet.ParquetWriter(target, first.schema_arrow) as writer:
+        for batch in _batches(itertools.chain([first], files)):
+            writer.write_batch(batch)
+
+
+def _write_csv(files: Iterator[Any], target: BinaryIO) -> None:
     """Lines with a header. Values that CSV has no form for are text: lists and structures as JSON, others as Python writes them."""
     import pyarrow as pa
     from pyarrow import csv
 
     plain = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_string, pa.types.is_date, pa.types.is_timestamp)
+    first = next(files)
     schema = pa.schema([
-        field if any(test(field.type) for test in plain) else pa.field(field.name, pa.string()) for field in file.schema_arrow
+        field if any(test(field.type) for test in plain) else pa.field(field.name, pa.string()) for field in first.schema_arrow
     ])  # fmt: skip
     with csv.CSVWriter(target, schema) as writer:
-        for batch in file.iter_batches(BATCH_ROWS):
+        for batch in _batches(itertools.chain([first], files)):
             columns = [
                 column if column.type == field.type else pa.array([_text(value) for value in column.to_pylist()], pa.string())
                 for column, field in zip(batch.columns, schema, strict=True)
@@ -136,11 +169,11 @@ def _text(value: object) -> str | None:
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict | tuple) else str(value)
 
 
-def _write_json(file: Any, target: BinaryIO) -> None:
+def _write_json(files: Iterator[Any], target: BinaryIO) -> None:
     """An array with one object for each row."""
     target.write(b"[")
     separator = b"\n"
-    for batch in file.iter_batches(BATCH_ROWS):
+    for batch in _batches(files):
         for row in batch.to_pylist():
             target.write(separator + json.dumps(row, ensure_ascii=False, default=str).encode())
             separator = b",\n"

@@ -203,6 +203,13 @@ def add_progress(conn: Connection, run_id: str, sequence: int, step: int, metric
     return True
 
 
+def last_progress(conn: Connection, run_id: str) -> tuple[dict[str, float], float] | None:
+    """Metrics and time of what a run reported last; None before its first report."""
+    query = select(progress.c.metrics, progress.c.at).where(progress.c.run_id == run_id).order_by(progress.c.sequence.desc()).limit(1)
+    row = conn.execute(query).first()
+    return (row.metrics, row.at) if row is not None else None
+
+
 def progress_of(conn: Connection, run_id: str, after: int = -1, limit: int = 1000) -> list[tuple[int, int, dict[str, float], float]]:
     """(sequence, step, metrics, at) of a run, in order."""
     query = select(progress).where(progress.c.run_id == run_id, progress.c.sequence > after).order_by(progress.c.sequence).limit(limit)

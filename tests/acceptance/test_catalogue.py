@@ -138,6 +138,17 @@ def test_unknown_columns_are_refused_before_anything_runs(market: Network, tmp_p
     assert "altitude" in answer.json()["detail"]
 
 
+def test_a_function_over_columns_that_are_not_there_or_too_many_partitions_is_refused(market: Network, tmp_path: Path) -> None:
+    publish(market, table(tmp_path))
+    grant(market)
+    asked = {**reads(), "kind": "map", "sql": None, "files": {"a.py": "def fn(table): return table"}}
+    answer = market.operator.post("/jobs", json={**asked, "map": {"function": "a.py", "columns": ["altitude"]}})
+    assert (answer.status_code, [item["path"] for item in answer.json()["errors"]]) == (422, ["map.columns.0"])
+    assert "input flights has no column 'altitude'; it has: " in answer.text
+    accepted = market.ok(market.operator.post("/jobs:plan", json={**asked, "map": {"function": "a.py", "rows": 1}}))
+    assert accepted["chosen"] is not None
+
+
 def test_terms_change_only_on_purpose(market: Network, tmp_path: Path) -> None:
     publish(market, table(tmp_path))
     product = {"name": "nyc/flights", "owner": "nyc", "classification": "public"}

@@ -165,7 +165,7 @@ def test_manifests_are_accepted(document: str) -> None:
 
     blocks = re.findall(r"(?:^```yaml|<<'YAML')\n(.*?)^(?:```|YAML$)", _text(document), re.MULTILINE | re.DOTALL)
     for block in blocks:
-        assert JobSpec.model_validate(yaml.safe_load(block)).kind in ("sql", "ray")
+        assert JobSpec.model_validate(yaml.safe_load(block)).kind in ("sql", "ray", "map")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

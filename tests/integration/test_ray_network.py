@@ -7,22 +7,25 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cluster.model import ClusterSpec, Endpoint
-from controlplane.api.schemas import ClusterPatch, JobView, TenantRequest, TokenRequest
-from controlplane.client import Client
+from controlplane.api.schemas import ClusterPatch, TenantRequest, TokenRequest, VersionRequest
 from controlplane.errors import RequestFailedError, RequestInvalidError
 from controlplane.network import LocalNetwork, Member
 from tests.network import job, until
 from tests.ray import GIB, ROOT, WAIT_S, SmallRay, processes_of
+from tests.ray_place import Place
 from tests.ray_runs import SEES_ITS_GANG
 from workloads.catalogue.pricing import Prices
+from workloads.catalogue.product import Product, Replica
 from workloads.resources import Money
 from workloads.spec import JobSpec
 
@@ -32,49 +35,6 @@ PUSHED, PULLED = "shanghai", "guizhou"
 # An agent is heard at least every five seconds and counts its nodes as often, so these leave a busy machine some time.
 TIMINGS = {"CPN_SUSPECT_AFTER_S": "10", "CPN_LEASE_S": "22", "CPN_LOST_AFTER_S": "25", "CPN_RESIZE_SETTLE_S": "0.5"}
 TALK = "echo ready; while [ ! -e go ]; do sleep 0.1; done; echo on; echo result > $CPN_OUTPUT_DIR/file"
-
-
-@dataclass
-class Place:
-    """The running network, and its operator's client."""
-
-    network: LocalNetwork
-    client: Client
-    rays: dict[str, SmallRay]
-
-    def submit(self, **fields: Any) -> JobView:
-        return self.client.submit(JobSpec.model_validate(job(**fields)))
-
-    def wait(self, found: JobView, *states: str, seconds: float = 60.0) -> JobView:
-        """The job as soon as it is in one of these states, any final one when none is named."""
-        wanted = states or ("succeeded", "failed", "cancelled")
-        now = self.client.job(found.id)
-
-        def arrived() -> bool:
-            nonlocal now
-            now = self.client.job(found.id, wait_s=1.0, after_version=now.version)
-            return now.state in wanted
-
-        until(lambda: now.state in wanted or arrived(), f"{found.id} is {' or '.join(wanted)}", seconds)
-        return now
-
-    def moves(self, found: JobView) -> list[tuple[str, str]]:
-        return [(event.finish, event.cause) for event in self.client.events(found.id).items]
-
-    def endpoint(self, name: str) -> Endpoint:
-        """How a member's Ray is reached."""
-        return Endpoint(address=self.rays[name].address, token_file=str(self.rays[name].token_file))
-
-    def let_go(self, found: JobView) -> None:
-        """Let the job's current run of TALK go on."""
-        run_id = self.client.job(found.id).run_id
-        (folder,) = (folder for ray in self.rays.values() for folder in ray.runs.glob(f"{run_id}-0"))
-        (folder / "work" / "go").touch()
-
-    def agent_processes(self, name: str) -> set[int]:
-        """The processes of a member's agent that live now."""
-        found = processes_of(str(self.network.data_dir / "agents" / name))
-        return {pid for pid, line in found.items() if "agent" in line and "leash.py" not in line}
 
 
 def member(name: str, jurisdiction: str, cpu_hour: str) -> Member:
@@ -394,3 +354,47 @@ def test_a_users_own_ray_program_runs_where_its_operator_allows_it(place: Place)
     assert "the sum is 14" in b"".join(place.client.logs(found.id)).decode().splitlines()
     assert {line.detail for line in place.client.receipt(found.id).lines if line.item == "cpu"} == {"1 cores, 2 workers"}
     place.client.change_cluster(PULLED, ClusterPatch.model_validate({"ray_jobs": None}))
+
+
+# Says which partitions it is given, and waits at the third until it is told to go on.
+STEP = """
+import os, time
+def fn(table):
+    number = table["n"][0].as_py() // 10
+    open(os.environ["CALLS"], "a").write(f"{number}\\n")
+    while number >= 2 and not os.path.exists(os.environ["CALLS"] + ".go"):
+        time.sleep(0.02)
+    return table
+"""
+
+
+def test_a_function_goes_on_after_the_partitions_that_an_attempt_finished(place: Place, tmp_path: Path) -> None:
+    calls, data = tmp_path / "calls", tmp_path / "numbers.parquet"
+    pq.write_table(pa.table({"n": range(40)}), data)
+    place.client.create_product(Product(name="acme/numbers", owner="acme", classification="public"))
+    replicas = (Replica(cluster=PULLED, uri=data.as_uri()),)
+    version = place.client.publish_version("acme/numbers", VersionRequest(format="parquet", replicas=replicas))
+    found = place.submit(
+        kind="map", command=[], inputs={"numbers": version.ref}, files={"step.py": STEP}, map={"function": "step.py", "rows": 10},
+        env={"CALLS": str(calls)}, placement={"clusters": [PULLED]}, resources={"cpu": 1, "memory": "64MiB"},
+    )  # fmt: skip
+    first = str(place.wait(found, "running").run_id)
+    arrived = place.network.data_dir / "results" / first
+    until(lambda: arrived.is_dir() and len(list(arrived.iterdir())) == 2, "the server has two partitions", WAIT_S)
+    until(lambda: "2" in calls.read_text().split(), "the third is begun", WAIT_S)
+    until(lambda: (view := place.client.job(found.id).progress) is not None and view.partitions_done == 2, "its progress is seen", WAIT_S)
+    (driver,) = [pid for pid, line in processes_of(f"/{first}-0/").items() if "map_driver" in line]
+    os.kill(driver, signal.SIGKILL)
+    calls.with_suffix(".go").touch()
+    done = place.wait(found)
+    assert (done.state, done.attempts) == ("succeeded", 2), done.message
+    counted = Counter(calls.read_text().split())
+    assert (counted["0"], counted["1"]) == (1, 1), counted
+    assert done.progress is not None
+    assert (done.progress.partitions_done, done.progress.partitions, done.progress.rows) == (4, 4, 40)
+    rows = []
+    for file in place.client.result(found.id).files:
+        place.client.download(found.id, file.name, tmp_path / file.name)
+        rows += pq.read_table(tmp_path / file.name)["n"].to_pylist()
+    assert rows == list(range(40))
+    assert not arrived.exists()

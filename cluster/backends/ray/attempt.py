@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from cluster.backends.ray.journal import Journals, Recorded, Sized
 from cluster.backends.ray.outbox import Batch
+from cluster.backends.ray.parts import ReadOutput, fetch_file, plain_name
 from cluster.backends.ray.session import Session, WorkerGoneError
 from cluster.backends.ray.stream import RunStream
 from cluster.full_disk import is_full
@@ -28,9 +28,7 @@ logger = logging.getLogger(__name__)
 
 StopOutcome = Literal["cancelled", "preempted", "lost"]
 Emit = Callable[[RunEvent], None]
-ReadOutput = Callable[[str, int, int], Any]
 
-CHUNK_BYTES = 4 * 1024 * 1024
 NEXT_WAIT_S = 30.0
 STOP_MARGIN_S = 5.0
 
@@ -85,6 +83,7 @@ class Attempt(ABC):
                 self._retrace(news)
             else:
                 self._pass_on(self._stream.absorb(*news))
+                self._recall(news[1])
         if recorded is not None and recorded.finished is not None:
             self.finished = True
             self._emit(recorded.finished)
@@ -124,6 +123,9 @@ class Attempt(ABC):
 
     def _retrace(self, change: Sized) -> None:  # noqa: B027
         """A change of size that an earlier agent wrote down."""
+
+    def _recall(self, batch: Batch) -> None:  # noqa: B027
+        """News that an earlier agent took in."""
 
     @abstractmethod
     async def _drive(self, *, new: bool) -> None:
@@ -191,6 +193,7 @@ class Attempt(ABC):
             at=end.get("at") or time.time(),
             preview=Preview(**preview) if preview and end["outcome"] == "succeeded" else None,
             files=files,
+            brought=tuple(part.name for part in self.run.parts) if files else (),
             directory=str(self._journals.results(self.run.run_id)) if not all(isinstance(file, SmallFile) for file in files) else "",
             usage=self._stream.usage(),
         )
@@ -218,7 +221,7 @@ class Attempt(ABC):
 
     async def _fetch_files(self, wanted: list[dict[str, Any]], read: ReadOutput, inline: dict[str, bytes]) -> tuple[ResultFile, ...]:
         """The files `[{"name", "size_bytes"}]`: small ones as they came with the end, others written here chunk by chunk."""
-        small = {name: SmallFile.of(str(_safe(name)), data) for name, data in inline.items() if len(data) <= SMALL_BYTES}
+        small = {name: SmallFile.of(str(plain_name(name)), data) for name, data in inline.items() if len(data) <= SMALL_BYTES}
         if len(small) == len(wanted):
             return tuple(small[entry["name"]] for entry in wanted)
         directory = self._results_directory()
@@ -232,31 +235,11 @@ class Attempt(ABC):
     async def _write_files(
         self, directory: Path, wanted: list[dict[str, Any]], read: ReadOutput, inline: dict[str, bytes]
     ) -> tuple[ResultFile, ...]:
-        files = []
-        for entry in wanted:
-            name, size = entry["name"], entry["size_bytes"]
-            path = directory / _safe(name)
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            digest = hashlib.sha256()
-            with open(path, "wb") as file:
-                offset = 0
-                while offset < size:
-                    chunk = inline[name] if name in inline else await read(name, offset, CHUNK_BYTES)
-                    if not chunk:
-                        raise OSError(f"the result file {name} became shorter while it was read")
-                    file.write(chunk)
-                    digest.update(chunk)
-                    offset += len(chunk)
-            files.append(ResultFile(name=name, size_bytes=offset, sha256=digest.hexdigest()))
-        return tuple(files)
+        async def piece(name: str, offset: int, length: int) -> bytes:
+            chunk: bytes = inline[name] if name in inline else await read(name, offset, length)
+            return chunk
 
-
-def _safe(name: str) -> PurePosixPath:
-    """A relative path that stays below its directory. Raises ValueError."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise ValueError(f"{name!r} is no name for a result file")
-    return path
+        return tuple([await fetch_file(directory / plain_name(one["name"]), one["name"], one["size_bytes"], piece) for one in wanted])
 
 
 async def first_of(work: asyncio.Future[Any], stopping: asyncio.Future[Any], timeout_s: float | None = None) -> bool:

@@ -9,7 +9,8 @@ What a head's death means: `inventory` raises UnreachableError within a few seco
 how they are. A head without external storage forgets its actors, so when another head answers at the address, the runs
 of the old one end as lost, and `inventory` raises ClusterReplacedError: only another process can speak to the new one.
 
-A program of kind ray (`script_host.py`) is such a process too, and asks Ray for tasks and actors within the run's placement group.
+A program of kind ray (`script_host.py`) is such a process too, and asks Ray for tasks and actors within the run's placement group; so
+does the driver of a run of kind map (`map_driver.py`), which is ours.
 
 User code runs as the user that runs Ray on the node and is kept apart from other runs by file permissions and process
 groups only; members who run code of people they do not know need containers or machines of their own around Ray.
@@ -287,5 +288,7 @@ def _check(run: RunRequest) -> None:
         raise RunRejectedError(f"run {run.run_id} names {len(run.nodes)} nodes, which kind {run.kind} cannot use")
     if run.kind == "sql" and not run.sql:
         raise RunRejectedError(f"run {run.run_id} is of kind sql and has no statement")
-    if run.kind != "sql" and not run.command:
+    if run.kind == "map" and run.map is None:
+        raise RunRejectedError(f"run {run.run_id} is of kind map and has no function")
+    if run.kind not in ("sql", "map") and not run.command:
         raise RunRejectedError(f"run {run.run_id} is of kind {run.kind} and has no command")

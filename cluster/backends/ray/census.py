@@ -20,8 +20,9 @@ MOST_TASKS = 1000
 
 _RUN = re.compile(rf"^{PREFIX}([A-Za-z0-9._-]+)$")
 _GROUPED = re.compile(r"^(?P<what>.+)_group_(\d+_)?[0-9a-f]{36}$")
-# Namespaces that begin so hold what Ray's own libraries share between drivers (the statistics of Ray Data).
-_RAYS_OWN = "_"
+# Namespaces that begin so hold what Ray's own libraries share between drivers: what Ray Data keeps for all is made by the first of them,
+# and a run that ended it would break the others.
+_RAYS_OWN = ("_", "ActorLocationTracker", "AutoscalingCoordinator", "AutoscalingRequester", "DataUsageCollectionActor")
 # `TaskType` of Ray's common.proto; 1 and 2 are tasks of actors, which are counted by themselves.
 _NORMAL_TASK = 0
 

@@ -12,12 +12,14 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.backends.ray.attempt import CHUNK_BYTES, NEXT_WAIT_S, STOP_MARGIN_S, Attempt, Emit, cancel, first_of
+from cluster.backends.ray.attempt import NEXT_WAIT_S, STOP_MARGIN_S, Attempt, Emit, cancel, first_of
 from cluster.backends.ray.census import end_of_namespace
 from cluster.backends.ray.gang_resize import Resizing, membership
 from cluster.backends.ray.gang_workers import supervisor_name
 from cluster.backends.ray.journal import Journals, Sized
 from cluster.backends.ray.nodes import RayNode
+from cluster.backends.ray.outbox import Batch
+from cluster.backends.ray.parts import PartCollector
 from cluster.backends.ray.seats import Seat, Supervisors
 from cluster.backends.ray.session import Session, WorkerGoneError
 from cluster.errors import UnreachableError
@@ -27,13 +29,12 @@ FAILURE_GRACE_S = 5.0
 
 
 def supervised(run: RunRequest) -> tuple[str, ...]:
-    """The node of each supervisor: one for each worker. A statement on Daft and a program of kind ray have one alone, whose process asks
-    Ray for the rest."""
-    return run.nodes[:1] if run.kind in ("sql", "ray") else run.nodes
+    """The node of each supervisor: one for each worker. A statement on Daft, and what asks Ray for the rest, have one alone."""
+    return run.nodes if run.kind in ("command", "training") else run.nodes[:1]
 
 
 class GangAttempt(Attempt):
-    """Command or training on one or more workers, a statement on Daft, or a program of kind ray. `nodes` are those that live, by name."""
+    """Command or training on one or more workers, a statement on Daft, or kind ray or map. `nodes` are those that live, by name."""
 
     def __init__(
         self, run: RunRequest, session: Session, journals: Journals, emit: Emit,
@@ -48,6 +49,9 @@ class GangAttempt(Attempt):
         # With which change of its size each rank joined.
         self._born = dict.fromkeys(range(len(run.nodes)), 0)
         self._sizes = Resizing(self)
+        # One supervisor holds a placement group for the whole run, and its process has a namespace of its own in Ray.
+        self._in_group = run.kind in ("ray", "map")
+        self._parts = PartCollector(run.run_id, self._read_output, journals.results(run.run_id), emit)
 
     async def _drive(self, *, new: bool) -> None:
         if new:
@@ -60,6 +64,7 @@ class GangAttempt(Attempt):
         if new and not ready:
             return
         self._follow(*self._supervisors)
+        self._parts.begin()
         tasks = [asyncio.create_task(self._stop_when_asked()), asyncio.create_task(self._sizes.work())]
         try:
             if self._stream.first_end is not None:
@@ -71,9 +76,12 @@ class GangAttempt(Attempt):
                 for task in done:
                     if not task.cancelled():
                         task.result()
+            if not self._stopping.done():
+                await self._parts.drained()
         finally:
             for task in (*tasks, *self._watches.values()):
                 await cancel(task)
+            await self._parts.close()
 
     def _follow(self, *ranks: int) -> None:
         for rank in ranks:
@@ -81,7 +89,7 @@ class GangAttempt(Attempt):
 
     async def _create(self) -> None:
         """A seat for every worker."""
-        nodes = [self._nodes[name].node_id for name in self.run.nodes] if self.run.kind in ("ray", "sql") else []
+        nodes = [self._nodes[name].node_id for name in self.run.nodes] if self.run.kind in ("ray", "sql", "map") else []
         for rank, name in enumerate(self._places):
             self._supervisors[rank] = await self._crew.seat(self.run, rank, 0, self._nodes[name], nodes)
 
@@ -210,22 +218,28 @@ class GangAttempt(Attempt):
                 await seat.kill()
 
     async def _collect(self, end: dict[str, Any]) -> tuple[ResultFile, ...]:
-        async def read(name: str, offset: int, length: int) -> bytes:
-            if 0 not in self._supervisors:
-                raise WorkerGoneError(f"the worker on {self.run.nodes[0]} is gone, and the result with it")
-            chunk: bytes = await self._supervisors[0].ask("read_output", name, offset, min(length, CHUNK_BYTES))
-            return chunk
+        if self.run.kind == "map":
+            return (*self.run.parts, *await self._parts.all())
+        return await self._fetch_files(end["files"], self._read_output, {})
 
-        return await self._fetch_files(end["files"], read, {})
+    async def _read_output(self, name: str, offset: int, length: int) -> bytes:
+        if 0 not in self._supervisors:
+            raise WorkerGoneError(f"the worker on {self.run.nodes[0]} is gone, and the result with it")
+        chunk: bytes = await self._supervisors[0].ask("read_output", name, offset, length)
+        return chunk
+
+    def _absorb(self, rank: int, batch: Batch) -> None:
+        super()._absorb(rank, batch)
+        self._parts.add(batch.get("parts", ()))
 
     async def _release(self) -> None:
         """The end is on this agent's disk, so the supervisors go, and Ray has their resources back."""
+        if self._in_group:
+            await self._end_in_ray()
         for seat in (*self._supervisors.values(), *self._sizes.joining.values()):
             await seat.let_go()
         self._supervisors.clear()
         self._sizes.joining.clear()
-        if self.run.kind == "ray":
-            await self._end_in_ray()
 
     async def _end_in_ray(self) -> None:
         """Detached actors and groups of a program outlive it. Now, so that a run that is over has nothing there; `discard` tries again."""
@@ -240,13 +254,16 @@ class GangAttempt(Attempt):
             if seat is not None and not await seat.let_go():
                 raise UnreachableError(f"the supervisor of {name} cannot be ended now")
         await self._release()
-        if self.run.kind == "ray":
+        if self._in_group:
             await self._session.call(end_of_namespace, self.run.run_id)
 
     def resize(self, size: GangSize, grace_s: float) -> None:
         """Ask for another size. Raises OSError when that cannot be written down."""
         if self.run.elastic and not self.finished:
             self._sizes.ask(size, grace_s)
+
+    def _recall(self, batch: Batch) -> None:
+        self._parts.add(batch.get("parts", ()))
 
     def _retrace(self, change: Sized) -> None:
         self._sizes.retrace(change)

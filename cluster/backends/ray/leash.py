@@ -6,8 +6,9 @@ and the command ends too. The leash also is the subreaper of everything the comm
 detached into another session is found and ended as well. It enforces the time limit and the grace period itself,
 for both must hold when nobody is there to ask for them.
 
-It runs as `python -I -S leash.py CONTROL STATUS HOLD`: descriptors to read orders from and to report to, and descriptors that
-stay open as long as the leash, a lock for example, with commas between. It may be started long before there is a command, because
+It runs as `python -I -S leash.py CONTROL STATUS HOLD [away]`: descriptors to read orders from and to report to, and descriptors that
+stay open as long as the leash, a lock for example, with commas between. With `away` it goes on as no child of its owner's: a worker
+of Ray kills its children when it ends in good order. It may be started long before there is a command, because
 loading an interpreter takes longer than many a command: the first order says what to run. Each leash runs one command. Orders are
 JSON lines; the first one is `{"argv", "env", "cwd", "max_runtime_s", "orphan_grace_s", "remove", "no_new_privs"}`: the time limit in
 seconds from there on, null for none; the time between SIGTERM and SIGKILL when the owner is gone; a directory to remove then, or
@@ -235,7 +236,9 @@ def _remove(directory: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run one command on a leash."""
-    control, status, hold = arguments
+    control, status, hold, *away = arguments
+    if away and os.fork():
+        return 0
     for descriptor in (control, status, *hold.split(",")):
         if descriptor:
             os.set_inheritable(int(descriptor), False)

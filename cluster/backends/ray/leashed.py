@@ -57,17 +57,18 @@ class Leashed:
                 left = left[os.write(self.control, left) :]
 
 
-def waiting_leash(output: int | IO[bytes], pass_fds: Sequence[int] = ()) -> Leashed:
+def waiting_leash(output: int | IO[bytes], pass_fds: Sequence[int] = (), *, away: bool = False) -> Leashed:
     """A leash that waits for its command, with `output` as standard output and error of both; `pass_fds` stay open in the leash only.
 
-    It has none of our environment, because the command may look at the leash's.
+    It has none of our environment, because the command may look at the leash's. `away`: it is no child of this process, which may be one
+    that kills its children at its end; the pipes alone tell of it then.
     """
     control_read, control_write = os.pipe()
     status_read, status_write = os.pipe()
     hold = ",".join(str(descriptor) for descriptor in pass_fds)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", _LEASH, str(control_read), str(status_write), hold],
+            [sys.executable, "-I", "-S", _LEASH, str(control_read), str(status_write), hold, *(["away"] if away else [])],
             env={name: os.environ[name] for name in _FOR_THE_INTERPRETER if name in os.environ}, cwd="/",
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             start_new_session=True, pass_fds=(control_read, status_write, *pass_fds),
@@ -79,12 +80,16 @@ def waiting_leash(output: int | IO[bytes], pass_fds: Sequence[int] = ()) -> Leas
     finally:
         os.close(control_read)
         os.close(status_write)
+    if away:
+        process.wait()
     return Leashed(process, control_write, status_read)
 
 
-def put_on_leash(argv: Sequence[str], *, output: int | IO[bytes], pass_fds: Sequence[int] = (), **how: Any) -> Leashed:
+def put_on_leash(
+    argv: Sequence[str], *, output: int | IO[bytes], pass_fds: Sequence[int] = (), away: bool = False, **how: Any
+) -> Leashed:  # fmt: skip
     """Start `argv` on a fresh leash; `how` are the other arguments of `Leashed.run`."""
-    leashed = waiting_leash(output, pass_fds)
+    leashed = waiting_leash(output, pass_fds, away=away)
     leashed.run(argv, **how)
     return leashed
 

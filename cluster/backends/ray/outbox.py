@@ -2,7 +2,8 @@
 
 A reader says what it has seen and waits for more, so nothing is polled, nothing is lost when the reader dies, and a
 new reader that has seen nothing gets everything again. Batches are plain dictionaries, for they cross Ray:
-`{"started": s, "log": text, "progress": [{"step", "metrics", "at"}], "finished": {…}}`, each key only when there is news.
+`{"started": s, "log": text, "progress": [{"step", "metrics", "at"}], "parts": [{"name", "size_bytes"}], "finished": {…}}`, each key only
+when there is news; parts are files of the result that are whole before its end.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ START_RESTS_S = 0.02
 
 
 class Seen(TypedDict):
-    """What the reader has: whether it knows the start, bytes of log, number of progress records."""
+    """What the reader has: whether it knows the start, bytes of log, number of progress records and of parts of the result."""
 
     started: bool
     log: int
     progress: int
+    parts: int
 
 
 def nothing_seen() -> Seen:
     """Where a new reader begins."""
-    return {"started": False, "log": 0, "progress": 0}
+    return {"started": False, "log": 0, "progress": 0, "parts": 0}
 
 
 class Outbox:
@@ -38,6 +40,7 @@ class Outbox:
         self.log = log
         self.started_at: float | None = None
         self.progress: list[dict[str, Any]] = []
+        self.parts: list[dict[str, Any]] = []
         self.finished: dict[str, Any] | None = None
         self._news = asyncio.Event()
 
@@ -73,6 +76,10 @@ class Outbox:
         if progress:
             batch["progress"] = progress
             complete = complete and seen["progress"] + len(progress) == len(self.progress)
+        parts = self.parts[seen["parts"] : seen["parts"] + PROGRESS_PER_BATCH]
+        if parts:
+            batch["parts"] = parts
+            complete = complete and seen["parts"] + len(parts) == len(self.parts)
         if complete and self.finished is not None:
             batch["finished"] = self.finished
         return batch

@@ -174,7 +174,7 @@ class Supervisors:
 
         Raises UnreachableError.
         """
-        if run.kind in ("ray", "sql"):
+        if run.kind in ("ray", "sql", "map"):
             return self._new_seat(supervisor_name(run.run_id, rank, generation), node, rank, bundle_of(run.model_dump()), nodes)
         if run.accelerator_count:
             return OwnSeat(self._session, await self._session.call(make_supervisor, run, rank, generation, node.node_id))

@@ -18,11 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.backends.ray.claimed import claimed_root
 from cluster.backends.ray.outbox import Batch, Outbox, Seen
 from cluster.backends.ray.workspace import (
     Interrupter,
     StatementRun,
-    claimed_root,
     describe,
     failure_category,
     folder_state,

@@ -84,6 +84,7 @@ class RunStream:
         for record in batch.get("progress", ()):
             worker.seen["progress"] += 1
             events.append(self._progress(record))
+        worker.seen["parts"] += len(batch.get("parts", ()))
         if "finished" in batch and worker.finished is None:
             worker.finished = batch["finished"]
             if self.first_end is None and rank < self._staying and worker.finished["outcome"] != "succeeded":

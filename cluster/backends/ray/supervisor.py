@@ -19,8 +19,10 @@ import time
 from typing import Any
 
 from cluster.backends.ray.capped_log import CappedLog
+from cluster.backends.ray.claimed import remove_lanes
 from cluster.backends.ray.daft_process import daft_command, daft_environment, read_outcome
 from cluster.backends.ray.leashed import Kennel, Leashed, read_report
+from cluster.backends.ray.map_host import FinishedParts, map_command, map_environment
 from cluster.backends.ray.outbox import Batch, Outbox, Seen
 from cluster.backends.ray.script_host import RayScript
 from cluster.backends.ray.workspace import Workspace, describe, failure_category, list_outputs, read_chunk
@@ -51,9 +53,10 @@ class Supervisor:
         self._port = 0
         self._filling: asyncio.Task[dict[str, Any]] | None = None
         self._broken = False
-        # Kind ray: the placement group that holds the run's resources, and the program in it.
+        # Kinds ray and map: the placement group that holds the run's resources, and the program in it.
         self.group = ""
         self._script: RayScript | None = None
+        self._parts: FinishedParts | None = None
 
     async def ready(self) -> int:
         """The actor lives; a port that was free on this node, always the same, for the gang's rendezvous."""
@@ -123,6 +126,8 @@ class Supervisor:
             await asyncio.wait(steps, timeout=LEASH_GRACE_S + _DRAIN_S)
         if self._workspace is not None:
             await asyncio.to_thread(self._workspace.remove)
+        if self._parts is not None and self._run is not None:
+            await asyncio.to_thread(remove_lanes, self._run["run_id"])
         over = all(step.done() for step in steps)
         if over and self._outbox.log is not None:
             self._outbox.log.close()
@@ -200,11 +205,16 @@ class Supervisor:
         if self._run["kind"] == "ray":
             self._script = RayScript(self._run, self._workspace.root, self.group)
             return self._script.command()
+        if self._run["kind"] == "map":
+            self._parts = FinishedParts(self._workspace.root)
+            return map_command()
         return daft_command() if self._run["kind"] == "sql" else self._workspace.command(self._run)
 
     def _more_environment(self) -> dict[str, str]:
         if self._script is not None:
             return self._script.environment()
+        if self._parts is not None:
+            return map_environment(self.group)
         return daft_environment(self.group) if self._run is not None and self._run["kind"] == "sql" else {}
 
     def _take_log(self, data: bytes) -> None:
@@ -226,10 +236,12 @@ class Supervisor:
         assert self._workspace is not None
         assert self._outbox.log is not None
         records, warnings = self._workspace.new_progress(last=last)
+        parts = self._parts.read() if self._parts is not None else []
         for warning in warnings:
             self._outbox.log.write(f"[cpn] {warning}\n".encode())
-        if records or warnings:
+        if records or warnings or parts:
             self._outbox.progress += records
+            self._outbox.parts += parts
             self._outbox.notify()
 
     async def _conclude(self, report: dict[str, Any]) -> None:
@@ -247,8 +259,8 @@ class Supervisor:
         elif report["reason"] == "max_runtime":
             message = f"ended after max_runtime ({self._run['max_runtime_s']:g} s)"
             self._end("failed", "max_runtime", message, exit_code=report["exit"], usage=used)
-        elif self._run["kind"] == "sql":
-            self._end_statement(report["exit"], used)
+        elif self._run["kind"] in ("sql", "map"):
+            self._end_of_driver(report["exit"], used)
         elif self._script is not None and (end := self._script.end(report)) is not None:
             self._end(*end, exit_code=report["exit"], usage=used)
         elif report["exit"] != 0:
@@ -261,15 +273,15 @@ class Supervisor:
         files = await asyncio.to_thread(list_outputs, self._workspace.output) if self._rank == 0 else []
         self._end("succeeded", None, "", exit_code=0, usage=used, files=files)
 
-    def _end_statement(self, code: int, used: dict[str, Any]) -> None:
-        """The end of a statement on Daft, by what its process wrote down; one that wrote nothing was ended by something else."""
+    def _end_of_driver(self, code: int, used: dict[str, Any]) -> None:
+        """The end of a driver of ours, by what its process wrote down; one that wrote nothing was ended by something else."""
         assert self._workspace is not None
         end = read_outcome(self._workspace.root)
         if end is None:
-            self._end("failed", "infrastructure", f"the process that drives Daft broke off: {self._exit_message(code)}", usage=used)
+            self._end("failed", "infrastructure", f"the process that drives the run broke off: {self._exit_message(code)}", usage=used)
         else:
             files = list_outputs(self._workspace.output) if end["outcome"] == "succeeded" else []
-            # What Daft's workers used, beside what its driver did.
+            # What the workers used, beside what their driver did.
             for name, amount in end.get("usage", {}).items():
                 used[name] = used.get(name, 0) + amount
             self._end(end["outcome"], end["category"], end["message"], usage=used, files=files, preview=end.get("preview"))

@@ -9,7 +9,6 @@ nothing of Ray.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -40,7 +39,6 @@ WORK_DIR_VARIABLE = "CPN_WORK_DIR"
 CACHE_DIR_VARIABLE = "CPN_CACHE_DIR"
 _WARM_MEMORY_BYTES = 64 * 1024 * 1024
 STATEMENT_NAME = "run.json"
-_LOCK = "lock"
 _SHA256 = 64  # The letters of a checksum.
 _ELSEWHERE = "elsewhere"  # A cluster that the control plane did not name.
 
@@ -58,17 +56,6 @@ def run_root() -> Path:
     root = node_root() / "runs"
     root.mkdir(exist_ok=True, mode=0o700)
     return root
-
-
-def claimed_root(name: str) -> Path:
-    """A fresh directory there for a process that keeps many runs, locked for its life; what those that died left is removed."""
-    for lock in sorted(run_root().glob(f"[!.]*/{_LOCK}")):
-        _remove_unless_locked(lock)
-    path, hidden = run_root() / name, run_root() / f".{name}"
-    hidden.mkdir(mode=0o700)
-    fcntl.flock(os.open(hidden / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), fcntl.LOCK_EX)
-    # Others see it only now that it is locked.
-    return hidden.rename(path)
 
 
 def failure_category(error: BaseException) -> str:
@@ -216,8 +203,15 @@ class Workspace:
     @classmethod
     def create(cls, name: str) -> Workspace:
         """Fresh directories, readable by this user only."""
-        workspace = cls(run_root() / name)
-        for directory in (workspace.root, workspace._paths.work_dir, workspace._paths.temporary_dir, workspace.output):
+        root = run_root() / name
+        root.mkdir(mode=0o700)
+        return cls.within(root)
+
+    @classmethod
+    def within(cls, root: Path) -> Workspace:
+        """The same in a directory that is there."""
+        workspace = cls(root)
+        for directory in (workspace._paths.work_dir, workspace._paths.temporary_dir, workspace.output):
             directory.mkdir(mode=0o700)
         return workspace
 
@@ -239,7 +233,7 @@ class Workspace:
                 raise ValueError(f"file {name!r} lies outside the working directory")
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.write_text(text, encoding="utf-8")
-        if run["kind"] == "sql":
+        if run["kind"] in ("sql", "map"):
             (self.root / STATEMENT_NAME).write_text(json.dumps(run), encoding="utf-8")
         if run.get("elastic"):
             self.write_gang(run)
@@ -265,8 +259,8 @@ class Workspace:
     def environment(self, run: dict[str, Any], rank: int, master: tuple[str, int] | None) -> dict[str, str]:
         """All variables of the process."""
         devices, amount = run.get("accelerator_devices") or (), run.get("accelerator_count", 0)
-        # A program of kind ray is one process; what its workers hold is Ray's to give out.
-        processes = 1 if run["kind"] == "ray" else len(run["nodes"])
+        # A program of kind ray is one process, and one of kind map knows of no other; what workers hold is Ray's to give out.
+        processes = 1 if run["kind"] in ("ray", "map") else len(run["nodes"])
         identity = RunIdentity(
             run["job_id"], run["run_id"], run["attempt"], rank, processes,
             devices=tuple(devices[rank]) if devices else (), share=amount if 0 < amount < 1 else None,
@@ -358,16 +352,6 @@ class StatementRun:
         run_statement("SELECT 1 AS one", {}, directory=root / "warm", memory_bytes=_WARM_MEMORY_BYTES, threads=1)
         engines.renew()
         return engines
-
-
-def _remove_unless_locked(lock: Path) -> None:
-    with contextlib.suppress(OSError):
-        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock.parent, ignore_errors=True)
-        finally:
-            os.close(descriptor)
 
 
 def _regular_files(directory: Path) -> Iterator[tuple[Path, int]]:

@@ -105,7 +105,8 @@ def job(state: str = "queued", version: int = 1, **fields: Any) -> dict[str, Any
         "cluster": None if state == "queued" else "sh", "nodes": [], "run_id": None, "exit_code": None,
         "submitted_at": T0, "placed_at": None,
         "started_at": T0 if ended else None, "finished_at": T1 if ended else None, "quote": None,
-        "spec": spec(kind), "runs": [], "array": None, "result_removed_at": None, "log_removed_at": None,
+        "spec": spec(kind), "runs": [], "array": None, "progress": None, "result_removed_at": None,
+        "log_removed_at": None,
     }  # fmt: skip
     return {**document, **fields}
 

@@ -123,3 +123,16 @@ def test_a_large_result_is_received_in_little_memory(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert (tmp_path / "results/a-1/large").stat().st_size == 24 * MIB
     assert peak < 8 * MIB
+
+
+def test_what_earlier_runs_brought_becomes_a_later_ones(tmp_path: Path) -> None:
+    place = files(tmp_path)
+    asyncio.run(place.receive("a-1", "part-1", chunks(b"one")))
+    asyncio.run(place.receive("a-2", "part-2", chunks(b"two")))
+    assert place.take_over("a-4", []) == []
+    for _ in range(2):
+        found = place.take_over("a-4", ["a-1", "a-2", "a-3"])
+        assert [(file.name, file.size_bytes) for file in found] == [("part-1", 3), ("part-2", 3)]
+        assert place.missing("a-4", tuple(found)) == ""
+        assert left(tmp_path) == ["results/a-4/part-1", "results/a-4/part-2"]
+    assert place.result_sizes() == {"a-4": 6}

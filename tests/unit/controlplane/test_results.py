@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -37,6 +38,22 @@ def test_a_large_table_is_converted_in_little_memory(tmp_path: Path, form: str) 
         for _ in range(GROUPS):
             writer.write_table(table)
     whole, before, target = table.nbytes * GROUPS, pa.total_allocated_bytes(), Watching()
-    results._convert(path, form, target)  # type: ignore[arg-type]
+    results._convert(iter([path]), form, target, alone=True)  # type: ignore[arg-type]
     assert target.size > whole / 4
     assert target.most - before < whole / 4
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+def test_several_files_are_one_table(tmp_path: Path, form: str) -> None:
+    paths = [tmp_path / f"{number}.parquet" for number in range(3)]
+    for number, path in enumerate(paths):
+        parquet.write_table(pa.table({"n": [number, number + 10]}), path)
+    target = io.BytesIO()
+    results._convert(iter(paths), form, target, alone=False)  # type: ignore[arg-type]
+    found = target.getvalue()
+    if form == "parquet":
+        assert parquet.read_table(io.BytesIO(found))["n"].to_pylist() == [0, 10, 1, 11, 2, 12]
+    elif form == "json":
+        assert [row["n"] for row in json.loads(found)] == [0, 10, 1, 11, 2, 12]
+    else:
+        assert found.decode().splitlines() == ['"n"', "0", "10", "1", "11", "2", "12"]

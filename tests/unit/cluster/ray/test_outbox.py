@@ -24,8 +24,8 @@ def log(tmp_path: Path) -> Iterator[CappedLog]:
     log.close()
 
 
-def seen(*, started: bool = True, log: int = 0, progress: int = 0) -> Seen:
-    return {"started": started, "log": log, "progress": progress}
+def seen(*, started: bool = True, log: int = 0, progress: int = 0, parts: int = 0) -> Seen:
+    return {"started": started, "log": log, "progress": progress, "parts": parts}
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -45,6 +45,15 @@ def test_a_batch_holds_what_was_not_seen(log: CappedLog) -> None:
     assert outbox.batch(nothing_seen()) == {"started": 5.0, "log": "é\n", "progress": [{"step": 1}, {"step": 2}]}
     assert outbox.batch(seen(log=2, progress=1)) == {"log": "\n", "progress": [{"step": 2}]}
     assert outbox.batch(seen(log=3, progress=2)) == {}
+
+
+def test_parts_are_told_once_and_before_the_end(log: CappedLog) -> None:
+    outbox = Outbox(log)
+    outbox.parts += [{"name": str(number), "size_bytes": 1} for number in range(PROGRESS_PER_BATCH + 1)]
+    outbox.finish(END)
+    first = outbox.batch(seen())
+    assert (len(first["parts"]), "finished" in first) == (PROGRESS_PER_BATCH, False)
+    assert outbox.batch(seen(parts=PROGRESS_PER_BATCH)) == {"parts": [outbox.parts[-1]], "finished": END}
 
 
 def test_the_end_comes_after_the_whole_log_and_all_progress(log: CappedLog) -> None:

@@ -47,7 +47,7 @@ def test_one_worker_is_told_in_order() -> None:
         RunProgress(run_id="r", sequence=1, step=1, metrics={"loss": 0.5}, at=1.0),
         RunProgress(run_id="r", sequence=2, step=2, metrics={"loss": 0.25}, at=2.0),
     ]
-    assert stream.seen(0) == {"started": True, "log": 4, "progress": 2}
+    assert stream.seen(0) == {"started": True, "log": 4, "progress": 2, "parts": 0}
     assert not stream.over
     assert stream.absorb(0, {"finished": OK}) == []
     assert (stream.over, stream.is_over(0), stream.end(), stream.first_end) == (True, True, OK, None)
@@ -146,7 +146,7 @@ def test_workers_that_leave_end_nothing_and_those_that_come_back_are_new() -> No
     assert (stream.over, stream.first_end) == (False, None)
     stream.resize(1)
     stream.resize(3)
-    assert (stream.seen(1), stream.is_over(1)) == ({"started": False, "log": 0, "progress": 0}, False)
+    assert (stream.seen(1), stream.is_over(1)) == ({"started": False, "log": 0, "progress": 0, "parts": 0}, False)
     assert texts(stream.absorb(2, {"started": 9.0, "log": "late\n"})) == ["[rank 2] late\n"]
     for rank in (0, 1, 2):
         stream.absorb(rank, {"finished": {**OK, "usage": {"wall_s": 1.0, "cpu_s": 1.0}}})

@@ -13,11 +13,11 @@ from typing import Any
 import duckdb
 import pytest
 
+from cluster.backends.ray.claimed import claimed_root
 from cluster.backends.ray.workspace import (
     Interrupter,
     StatementRun,
     Workspace,
-    claimed_root,
     describe,
     failure_category,
     folder_state,
@@ -221,7 +221,7 @@ def test_a_claimed_directory_is_private_and_locked(work: Path) -> None:
 
 def test_the_directories_of_the_dead_are_removed_and_no_others(work: Path) -> None:
     living = claimed_root("cpn-sql-living")
-    code = "import sys; from cluster.backends.ray.workspace import claimed_root; (claimed_root('cpn-sql-dead') / 'run').mkdir()"
+    code = "import sys; from cluster.backends.ray.claimed import claimed_root; (claimed_root('cpn-sql-dead') / 'run').mkdir()"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "CPN_WORK_DIR": str(work)}, check=True)
     Workspace.create("r-1-0")
     assert sorted(path.name for path in (work / "runs").iterdir()) == ["cpn-sql-dead", "cpn-sql-living", "r-1-0"]
