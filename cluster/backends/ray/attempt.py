@@ -175,6 +175,9 @@ class Attempt(ABC):
         if batch:
             self._journal.batch(rank, batch)
             self._pass_on(self._stream.absorb(rank, batch))
+            if self._stream.announced or self._stream.first_end is not None:
+                # What has begun need not be told that it may, and its end must not wait for that.
+                self.confirm()
 
     def _end_rank(self, rank: int, outcome: str, category: str, message: str) -> None:
         """Say for a worker that cannot say it any more how it ended."""

@@ -189,3 +189,14 @@ def test_a_gang_of_which_only_some_were_let_go_begins_whole_though_these_have_en
         assert (first.begun, second.begun) == (0, 1)
 
     run(scenario)
+
+
+def test_work_that_an_earlier_agent_began_ends_though_nobody_says_that_it_is_wanted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        place = Place(tmp_path)
+        attempt = await place.adopt("command", "", seated=True)
+        (worker,) = (found for found in place.session.actors.values() if found.serves)
+        worker.end()
+        assert (await place.end_of(attempt), attempt.waits, place.begun) == ("succeeded", False, 0)
+
+    run(scenario)
