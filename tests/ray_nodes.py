@@ -37,7 +37,8 @@ def joined_node(head: SmallRay, member: Connection, *, cpus: int, memory_bytes: 
                 arguments, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                 pass_fds=(ports.lock,),
             )  # fmt: skip
-        head.work_directories.append(work)
+        # Before the head's own, which is the last one.
+        head.work_directories.insert(0, work)
 
         def joined() -> set[str]:
             return {found.name for found in member.inventory().nodes} - known

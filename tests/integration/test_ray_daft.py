@@ -85,6 +85,11 @@ def daft_workers(head: SmallRay) -> list[int]:
     return [pid for pid, words in head.processes().items() if "DaftWorker" in words]
 
 
+def driver(head: SmallRay) -> int:
+    (found,) = (pid for pid, words in head.processes().items() if "daft_driver" in words and "leash.py" not in words)
+    return found
+
+
 def test_a_cancelled_statement_takes_its_workers_with_it(
     member: Connection, node: str, second: str, tables: dict[str, Path], ray_head: SmallRay
 ) -> None:
@@ -92,8 +97,8 @@ def test_a_cancelled_statement_takes_its_workers_with_it(
     member.start(run)
     member.started(run.run_id)
     until(lambda: len(daft_workers(ray_head)) == 2, "each node has one process", 60.0)
-    # One is held where it is, so that the run cannot be done before.
-    os.kill(daft_workers(ray_head)[0], signal.SIGSTOP)
+    # Who drives them is held where it is, so that the run cannot be done before.
+    os.kill(driver(ray_head), signal.SIGSTOP)
     member.stop(run.run_id, "cancelled", grace_s=0.5)
     end = member.end_of(run.run_id)
     assert (end.outcome, end.category) == ("cancelled", "cancelled")
@@ -116,10 +121,15 @@ def test_a_statement_that_takes_more_memory_than_granted_is_ended(
 def test_a_run_whose_worker_dies_may_be_tried_again(
     member: Connection, node: str, second: str, tables: dict[str, Path], ray_head: SmallRay
 ) -> None:
-    run = on_daft(node, queries(SCALE)["q6"], {"lineitem": tables["lineitem"]}, second)
+    sql = queries(SCALE)["q9"]
+    run = on_daft(node, sql, {table: path for table, path in tables.items() if table in sql}, second)
     member.start(run)
-    until(lambda: daft_workers(ray_head), "there is a worker", 60.0)
-    os.kill(daft_workers(ray_head)[0], signal.SIGKILL)
+    until(lambda: len(daft_workers(ray_head)) == 2, "each node has one process", 60.0)
+    drives = driver(ray_head)
+    os.kill(drives, signal.SIGSTOP)
+    for worker in daft_workers(ray_head):
+        os.kill(worker, signal.SIGKILL)
+    os.kill(drives, signal.SIGCONT)
     end = member.end_of(run.run_id)
     assert (end.outcome, end.category, end.files) == ("failed", "infrastructure", ())
     assert "a worker of the run is gone" in end.message
