@@ -27,7 +27,6 @@ from cluster.errors import (
     ClusterReplacedError,
     PermanentError,
     ReportRefusedError,
-    StorageFullError,
     TransientError,
 )
 from cluster.inventory_news import InventoryNews
@@ -189,9 +188,6 @@ class Agent:
                     await backoff.pause()
             except (AuthenticationError, AgentSupersededError):
                 raise
-            except StorageFullError as error:
-                self._shipping.no_room(str(error))
-                await backoff.pause()
             except ClusterError as error:
                 if isinstance(error, PermanentError) and not self._introduced.is_set():
                     raise

@@ -42,7 +42,7 @@ PARALLEL_FILES = 4
 START_RESTS_S = 0.02
 NO_ROOM_PATIENCE_S = 60.0
 FEW = 30  # Observations that are told whole, whatever they say.
-MOST_CONTENT = 4 * 1024**2  # Of results in one report.
+MOST_CONTENT = 1024**2  # Of results in one report.
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
@@ -71,7 +71,6 @@ class Shipping:
         self._lines: dict[str, deque[RunEvent]] = {}
         self._pending: deque[Observation] = deque()
         self._files = asyncio.Semaphore(PARALLEL_FILES)
-        self._full_since: float | None = None
 
     def accept(self, event: RunEvent) -> None:
         """Take an event into its run's line. Events of unknown and of ended runs are repeats and ignored."""
@@ -98,21 +97,8 @@ class Shipping:
             taken.append(observation)
         return tuple(taken)
 
-    def no_room(self, reason: str) -> None:
-        """The control plane has no room for the results in a report: after NO_ROOM_PATIENCE_S runs end without theirs."""
-        now = asyncio.get_running_loop().time()
-        self._full_since = now if self._full_since is None else self._full_since
-        if now - self._full_since < NO_ROOM_PATIENCE_S:
-            return
-        for place, observation in enumerate(self._pending):
-            event = observation.event
-            if isinstance(event, RunFinished) and _content_of(event):
-                ended = _without_result(event, [], "storage", f"its result was refused: {reason}")
-                self._pending[place] = observation.model_copy(update={"event": ended})
-
     def accepted(self, count: int) -> None:
         """The control plane has the oldest `count` observations."""
-        self._full_since = None
         for _ in range(count):
             self._pending.popleft()
 

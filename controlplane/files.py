@@ -54,9 +54,17 @@ class RunFiles:
 
     def check_room(self, run_id: str, name: str, size: int) -> None:
         """Whether a result file of `size` bytes would be taken. Raises TooLargeError, NoRoomError, ValueError."""
-        self._within_limit(name, size + self._brought(run_id, self.result_path(run_id, name)))
+        self.check_limit(name, size + self._brought(run_id, self.result_path(run_id, name)))
         if size > shutil.disk_usage(self._incoming).free:
             raise _no_room(name)
+
+    def check_limit(self, name: str, size: int) -> None:
+        """Whether a result may be of this size with this file. Raises TooLargeError."""
+        if size > self._max_result:
+            raise TooLargeError(
+                f"with {name} the result is over the limit of {self._max_result} bytes; write less to it, put it where its "
+                "readers can fetch it, or have the operator raise CPN_MAX_RESULT_BYTES"
+            )
 
     async def receive(self, run_id: str, name: str, chunks: AsyncIterator[bytes]) -> None:
         """Store a result file; it appears when it is whole, and nothing of it stays else. Raises TooLargeError, NoRoomError."""
@@ -69,27 +77,11 @@ class RunFiles:
                 with part.open("wb") as handle:
                     async for chunk in chunks:
                         size += len(chunk)
-                        self._within_limit(name, size)
+                        self.check_limit(name, size)
                         handle.write(chunk)
                     handle.flush()
                     # The flush of a large file takes seconds, in which the event loop serves others.
                     await asyncio.to_thread(os.fsync, handle.fileno())
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-
-    def store(self, run_id: str, name: str, data: bytes) -> None:
-        """Store a small result file; it is durable when this returns. Raises TooLargeError, NoRoomError, ValueError."""
-        path = self.result_path(run_id, name)
-        self._within_limit(name, self._brought(run_id, path) + len(data))
-        part = self._incoming / f"{run_id}-{next(self._numbers)}"
-        try:
-            with _room_for(name):
-                with part.open("wb") as handle:
-                    handle.write(data)
-                    handle.flush()
-                    os.fsync(handle.fileno())
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 part.replace(path)
         finally:
@@ -127,13 +119,6 @@ class RunFiles:
         """Bytes of the files that a run has brought, without the one that comes again now."""
         folder = self._results / run_id
         return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path != besides)
-
-    def _within_limit(self, name: str, size: int) -> None:
-        if size > self._max_result:
-            raise TooLargeError(
-                f"with {name} the result is over the limit of {self._max_result} bytes; write less to it, put it where its "
-                "readers can fetch it, or have the operator raise CPN_MAX_RESULT_BYTES"
-            )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from controlplane.files import RunFiles
 from controlplane.settings import Settings
+from scheduler.store import small_results
 from scheduler.store.removals import What, add_removals, ended_at
 from scheduler.store.session import Store
 
@@ -50,11 +51,11 @@ class Retention:
     """Removes what was kept long enough. `sweep` works on the disk and the store."""
 
     def __init__(self, settings: Settings, store: Store, files: RunFiles) -> None:
-        self._store = store
+        self._store, self._files = store, files
         results = Limits(settings.keep_results_days, settings.keep_results_bytes)
         logs = Limits(settings.keep_logs_days, settings.keep_logs_bytes)
         self._kinds: tuple[tuple[What, Limits, Callable[[], dict[str, int]], Callable[[str], None]], ...] = (
-            ("result", results, files.result_sizes, files.drop_results),
+            ("result", results, self._result_sizes, files.drop_results),
             ("log", logs, files.logs.sizes, files.logs.drop),
         )
 
@@ -62,6 +63,12 @@ class Retention:
     def any(self) -> bool:
         """Whether anything has a limit."""
         return any(limits.any for _, limits, _, _ in self._kinds)
+
+    def _result_sizes(self) -> dict[str, int]:
+        """Bytes of results by run, on the disk and in the store."""
+        with self._store.read() as conn:
+            small, large = small_results.sizes(conn), self._files.result_sizes()
+        return {run_id: small.get(run_id, 0) + large.get(run_id, 0) for run_id in small.keys() | large.keys()}
 
     def sweep(self, now: float) -> None:
         """Remove what has to go at a time: first in the store, then on the disk."""

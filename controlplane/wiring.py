@@ -38,9 +38,10 @@ from scheduler.lifecycle import FINAL, State
 from scheduler.preemption import Preemption
 from scheduler.reconcile import Reconciled, absorb, sweep
 from scheduler.resizing import Resizing
-from scheduler.store import fleet, jobs, outbox
+from scheduler.store import fleet, jobs, outbox, small_results
 from scheduler.store.records import JobRecord
 from scheduler.store.session import Connection, Store, Transaction
+from scheduler.store.small_results import Contents
 from scheduler.topology import USUAL_TOPOLOGY
 from scheduler.waits import StartWaits
 from scheduler.wishes import scale_key
@@ -110,12 +111,13 @@ class ControlPlane:
         """Queue a write; done after its commit."""
         return self.store.submit(work)
 
-    def sync(self, cluster: str, report: SyncRequest) -> Future[tuple[Reconciled, list[str]]]:
-        """Take in an agent's report; what changed, and the instructions that are open after it, as JSON."""
+    def sync(self, cluster: str, report: SyncRequest, contents: Contents) -> Future[tuple[Reconciled, list[str]]]:
+        """Take in an agent's report, and the results that it brought; what changed, and the instructions open after it, as JSON."""
         now = self.clock.now()
 
         def work(tx: Transaction) -> tuple[Reconciled, list[str]]:
             done = absorb(tx, self.bells, cluster, report, now, self.health)
+            small_results.put(tx.conn, contents, [run_id for run_id, state, _ in done.ended if state == State.SUCCEEDED])
             return done, [] if done.superseded else outbox.pending_texts(tx.conn, cluster)
 
         return self.store.submit(work)

@@ -28,7 +28,7 @@ from scheduler.sizes import Resized, order_again, take_in
 from scheduler.store import evictions, fleet, jobs, outbox
 from scheduler.store.changes import Changes
 from scheduler.store.records import ClusterRecord, JobRecord, RunRecord
-from scheduler.store.session import Connection, Transaction
+from scheduler.store.session import Transaction
 from scheduler.wishes import arrived, wanted
 
 CAUSES: dict[str, Cause] = {
@@ -168,13 +168,6 @@ def standing(cluster: ClusterRecord, now: float, policy: HealthPolicy) -> Health
     health = judge(heard_at, cluster.created_at if reachable_at is None else reachable_at, now, policy)
     usable = cluster.introduced and reachable_at is not None and reachable_at >= heard_at
     return Health.SUSPECT if health is Health.HEALTHY and not usable else health
-
-
-def current_runs(conn: Connection, cluster: str, observations: Sequence[Observation]) -> set[str]:
-    """Of the runs that are reported on, those that a report may move: the current ones of their jobs, with their epochs."""
-    changes = Changes(conn)
-    changes.read(item.event.run_id for item in observations)
-    return {item.event.run_id for item in observations if _current(changes, cluster, item) is not None}
 
 
 def _current(changes: Changes, cluster: str, observation: Observation) -> tuple[JobRecord, RunRecord] | None:

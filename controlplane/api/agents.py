@@ -15,7 +15,7 @@ from cluster.model import LeasePolicy
 from cluster.protocol import ResultFile, SyncReply, SyncRequest
 from cluster.scaling import Wanted
 from controlplane.api import direct
-from controlplane.api.arrivals import brings_results, with_results
+from controlplane.api.arrivals import announces_uploads, brings_results, with_results
 from controlplane.api.auth import AgentOf, Plane
 from controlplane.files import NoRoomError, TooLargeError
 from controlplane.tokens import Principal
@@ -23,12 +23,12 @@ from controlplane.wiring import ControlPlane
 from scheduler.bells import agent_bell, job_bell
 from scheduler.store import fleet, jobs, outbox
 from scheduler.store.records import ACTIVE
+from scheduler.store.small_results import Contents
 
 router = APIRouter(prefix="/agents/{cluster}", tags=["agents"])
 LOOK_AGAIN_S = 5.0
 MAX_LOG_PIECE = 4 * 1024**2
-NO_ROOM: dict[int | str, dict[str, Any]] = {507: {"description": "The disk is full"}}
-NOT_TAKEN: dict[int | str, dict[str, Any]] = {413: {"description": "Too large"}, **NO_ROOM}
+NOT_TAKEN: dict[int | str, dict[str, Any]] = {413: {"description": "Too large"}, 507: {"description": "The disk is full"}}
 BYTES = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
 
 
@@ -37,16 +37,18 @@ def _own_cluster(principal: Principal, cluster: str) -> None:
         raise HTTPException(403, f"this token is bound to the cluster {principal.cluster!r}")
 
 
-@direct.post(router, "/sync", response_model=SyncReply, responses=NO_ROOM)
+@direct.post(router, "/sync", response_model=SyncReply)
 async def sync(cluster: str, report: SyncRequest, principal: AgentOf, plane: Plane) -> Response:
     """Report and receive: the answer waits up to `wait_s` for instructions, but not so long that the member would seem silent."""
     _own_cluster(principal, cluster)
+    contents: Contents = {}
     if brings_results(report):
-        with _refusals():
-            report = await run_in_threadpool(with_results, plane, cluster, report)
+        on_disk = announces_uploads(report)
+        arrived = await run_in_threadpool(with_results, plane.files, report) if on_disk else with_results(plane.files, report)
+        report, contents = arrived
     deadline = time.monotonic() + min(report.wait_s, plane.health.suspect_after_s / 2)
     with plane.bells.listen_async(agent_bell(cluster)) as rung:
-        done, instructions = await asyncio.wrap_future(plane.sync(cluster, report))
+        done, instructions = await asyncio.wrap_future(plane.sync(cluster, report, contents))
         plane.saw(done)
         if done.undelivered:
             await run_in_threadpool(plane.tidy, done)

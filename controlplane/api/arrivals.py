@@ -1,15 +1,14 @@
 """Results that come with an agent's report, and those that a report announces.
 
-A success counts only when everything that it announces is here. A small file comes in the report itself and is written before the
-end is committed; a larger one was uploaded before.
+A success counts only when everything that it announces is here. A small file comes in the report itself, and is stored in the
+transaction that takes the end in, so only for the current run; a larger one was uploaded before.
 """
 
 from __future__ import annotations
 
 from cluster.protocol import Category, Observation, RunFinished, SmallFile, SyncRequest
-from controlplane.files import TooLargeError
-from controlplane.wiring import ControlPlane
-from scheduler.reconcile import current_runs
+from controlplane.files import RunFiles, TooLargeError
+from scheduler.store.small_results import Contents
 
 
 def brings_results(report: SyncRequest) -> bool:
@@ -17,49 +16,48 @@ def brings_results(report: SyncRequest) -> bool:
     return any(map(_announces_files, report.observations))
 
 
-def with_results(plane: ControlPlane, cluster: str, report: SyncRequest) -> SyncRequest:
-    """The report with each success proved, and without the bytes that it brought: those of current runs are stored.
+def announces_uploads(report: SyncRequest) -> bool:
+    """Whether one of its ends tells of a file that is to be looked for on the disk."""
+    ends = [item.event for item in report.observations if isinstance(item.event, RunFinished)]
+    return any(not isinstance(file, SmallFile) for event in ends for file in event.files)
 
-    Works on the disk. Raises NoRoomError; the agent reports again then.
-    """
-    with plane.store.read() as conn:
-        current = current_runs(conn, cluster, [item for item in report.observations if _announces_files(item)])
-    return report.model_copy(update={
-        "observations": tuple(
-            _arrived(plane, item, item.event.run_id in current) if _announces_files(item) else item for item in report.observations
-        )
-    })  # fmt: skip
+
+def with_results(files: RunFiles, report: SyncRequest) -> tuple[SyncRequest, Contents]:
+    """The report with each success proved and without bytes; the bytes that it brought. Works on the disk for what was uploaded."""
+    contents: dict[str, dict[str, bytes]] = {}
+    observations = tuple(_arrived(files, item, contents) if _announces_files(item) else item for item in report.observations)
+    return report.model_copy(update={"observations": observations}), contents
 
 
 def _announces_files(observation: Observation) -> bool:
     return isinstance(observation.event, RunFinished) and bool(observation.event.files)
 
 
-def _arrived(plane: ControlPlane, observation: Observation, current: bool) -> Observation:
+def _arrived(files: RunFiles, observation: Observation, contents: dict[str, dict[str, bytes]]) -> Observation:
     event = observation.event
     assert isinstance(event, RunFinished)
     update: dict[str, object] = {"files": tuple(file.plain() if isinstance(file, SmallFile) else file for file in event.files)}
-    # What is not current moves nothing, so nothing of it is stored.
-    if current and event.outcome == "succeeded" and (failure := _store(plane, event) or _missing(plane, event)):
-        category, message = failure
-        update = {"outcome": "failed", "category": category, "message": message, "files": ()}
+    if event.outcome == "succeeded":
+        brought, failure = _read(files, event)
+        if failure is None:
+            contents.setdefault(event.run_id, brought)
+        else:
+            update = {"outcome": "failed", "category": failure[0], "message": failure[1], "files": ()}
     return observation.model_copy(update={"event": event.model_copy(update=update)})
 
 
-def _store(plane: ControlPlane, event: RunFinished) -> tuple[Category, str] | None:
-    """Store what an end brings; why it does not count, where it does not."""
+def _read(files: RunFiles, event: RunFinished) -> tuple[dict[str, bytes], tuple[Category, str] | None]:
+    """What an end brings, or why it does not count."""
+    brought: dict[str, bytes] = {}
     try:
         for file in event.files:
+            files.result_path(event.run_id, file.name)
             if isinstance(file, SmallFile):
-                plane.files.store(event.run_id, file.name, file.read())
+                brought[file.name] = file.read()
+                files.check_limit(file.name, sum(map(len, brought.values())))
     except TooLargeError as error:
-        return "result", str(error)
+        return {}, ("result", str(error))
     except ValueError as error:
-        return "infrastructure", str(error)
-    return None
-
-
-def _missing(plane: ControlPlane, event: RunFinished) -> tuple[Category, str] | None:
-    """Whether an announced file did not come before the end."""
-    missing = plane.files.missing(event.run_id, tuple(file for file in event.files if not isinstance(file, SmallFile)))
-    return ("infrastructure", f"the result file {missing} did not arrive as announced") if missing else None
+        return {}, ("infrastructure", str(error))
+    missing = files.missing(event.run_id, tuple(file for file in event.files if not isinstance(file, SmallFile)))
+    return brought, ("infrastructure", f"the result file {missing} did not arrive as announced") if missing else None

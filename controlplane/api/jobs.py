@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import mimetypes
 import re
 import secrets
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException, Query, Response
@@ -31,7 +33,7 @@ from scheduler.bells import job_bell
 from scheduler.errors import InvalidError, NotFoundError, Problem, RefusedError
 from scheduler.explain import plan_for
 from scheduler.lifecycle import FINAL, State
-from scheduler.store import jobs, ledger
+from scheduler.store import jobs, ledger, small_results
 from scheduler.store.records import JobRecord, RunRecord
 from scheduler.store.session import Transaction
 from workloads.catalogue.pricing import Receipt
@@ -257,13 +259,24 @@ async def job_result(job_id: str, principal: Buyer, plane: Plane) -> ResultView:
 
 
 @router.get("/jobs/{job_id}/result/files/{name:path}", response_class=FileResponse, responses={**FILE, **GONE})
-async def job_result_file(job_id: str, name: str, principal: Buyer, plane: Plane) -> FileResponse:
+async def job_result_file(job_id: str, name: str, principal: Buyer, plane: Plane) -> Response:
     """One file of the result."""
-    _, run = await run_in_threadpool(_delivered, plane, principal, job_id)
-    known = [file["name"] for file in run.files or []]
-    if name not in known:
-        raise NotFoundError(f"the result has no file {name!r}; it has: {', '.join(known) or 'none'}")
-    return FileResponse(plane.files.result_path(run.id, name), filename=name.rsplit("/", 1)[-1])
+    filename = name.rsplit("/", 1)[-1]
+
+    def work() -> Path | bytes:
+        _, run = _delivered(plane, principal, job_id)
+        known = [file["name"] for file in run.files or []]
+        if name not in known:
+            raise NotFoundError(f"the result has no file {name!r}; it has: {', '.join(known) or 'none'}")
+        with plane.store.read() as conn:
+            small = small_results.get(conn, run.id, name)
+        return plane.files.result_path(run.id, name) if small is None else small
+
+    found = await run_in_threadpool(work)
+    if isinstance(found, Path):
+        return FileResponse(found, filename=filename)
+    kind = mimetypes.guess_type(filename)[0] or "text/plain"
+    return Response(found, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{filename}"'})
 
 
 @router.get("/jobs/{job_id}/receipt")

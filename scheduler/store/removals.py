@@ -1,7 +1,7 @@
 """What was removed of runs because it had been kept long enough: their results and their logs.
 
-A removal is stored before the files go, so that nobody finds a file missing without being told. With a result goes the preview of
-its first rows.
+A removal is stored before the files go, so that nobody finds a file missing without being told. With a result go the preview of
+its first rows, and its small files, which are stored here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, bindparam, insert, null, select, update
 
+from scheduler.store import small_results
 from scheduler.store.parts import parts
 from scheduler.store.records import ACTIVE
 from scheduler.store.tables import removals, runs
@@ -37,6 +38,7 @@ def add_removals(conn: Connection, what: What, run_ids: Iterable[str], at: float
             conn.execute(insert(removals), new)
         if what == "result":
             conn.execute(_DROP_PREVIEW, {"ids": ids})
+            small_results.drop(conn, ids)
 
 
 def removed(conn: Connection, run_id: str) -> dict[str, float]:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -181,6 +182,11 @@ receipts = Table("receipts", metadata,
     Column("job_id", String(32), primary_key=True), Column("run_id", String(48), nullable=False),
     Column("tenant", String(63), nullable=False), Column("receipt", JSON, nullable=False), Column("issued_at", Float, nullable=False),
     Index(None, "tenant", "issued_at"))  # fmt: skip
+
+# Result files that came with the report of their run's end; larger ones are files.
+small_results = Table("small_results", metadata,
+    Column("run_id", String(48), primary_key=True), Column("name", Text, primary_key=True),
+    Column("content", LargeBinary, nullable=False))  # fmt: skip
 
 # Results and logs that were kept long enough. what: result | log.
 removals = Table("removals", metadata,

@@ -1,8 +1,7 @@
-"""Results that come with the report of their run's end: stored before it counts, and for current runs only."""
+"""Results that come with the report of their run's end: stored with it, for current runs only, and removed like any other."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import pytest
 
 from cluster.backends.memory import Behaviour
 from cluster.protocol import Observation, RunFinished, SmallFile, SyncRequest
-from scheduler.store import fleet, jobs
+from scheduler.store import fleet, jobs, small_results
+from scheduler.store.session import StoreUnavailableError
 from tests.network import PATIENT, Network, job, until
 
 ROWS = SmallFile.of("rows.parquet", b"rows")
@@ -45,9 +45,10 @@ def running(network: Network) -> str:
     return str(network.wait(network.submit(job(retry={"attempts": 1}))["id"], "running")["id"])
 
 
-def stored(network: Network) -> list[Path]:
-    data = network.settings.data_dir
-    return [path for folder in ("results", "incoming") for path in (data / folder).rglob("*") if path.is_file()]
+def stored(network: Network) -> dict[str, int]:
+    """Bytes of small results by run."""
+    with network.plane.store.read() as conn:
+        return small_results.sizes(conn)
 
 
 def test_a_small_result_comes_with_the_end_and_is_kept_like_any_other(network: Network) -> None:
@@ -59,7 +60,9 @@ def test_a_small_result_comes_with_the_end_and_is_kept_like_any_other(network: N
     assert result["files"] == [file.plain().model_dump() for file in (ROWS, other)]
     for file in (ROWS, other):
         assert network.operator.get(f"/jobs/{job_id}/result/files/{file.name}").content == file.read()
-    assert len(stored(network)) == 2
+    assert list(stored(network).values()) == [8]
+    answer = network.operator.get(f"/jobs/{job_id}/result/files/deep/more.bin")
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="more.bin"'
     # What is told again, because its answer was lost, changes nothing.
     assert report(network, job_id, SmallFile.of("rows.parquet", b"other rows")).status_code == 200
     assert network.operator.get(f"/jobs/{job_id}/result/files/rows.parquet").content == b"rows"
@@ -83,27 +86,38 @@ def test_a_success_whose_small_result_cannot_be_kept_is_a_failure_that_leaves_no
     done = network.wait(job_id)
     assert (done["state"], done["cause"]) == ("failed", cause)
     assert words in done["message"]
-    until(lambda: not stored(network), "nothing is left")
+    assert stored(network) == {}
 
 
 def test_of_a_run_that_is_not_current_nothing_is_kept(network: Network) -> None:
     job_id = running(network)
     assert report(network, job_id, ROWS, epoch=7).status_code == 200
     assert network.job(job_id)["state"] == "running"
-    assert stored(network) == []
+    assert stored(network) == {}
 
 
-def test_without_room_nothing_of_the_report_counts_and_it_is_told_again(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_result_is_there_with_the_end_or_not_at_all(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = running(network)
 
-    def full(_handle: int) -> None:
-        raise OSError(28, "No space left on device")
+    def full(*_arguments: object) -> None:
+        raise StoreUnavailableError("the database does not answer: database or disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", full)
-        refused = report(network, job_id, ROWS)
-    assert (refused.status_code, refused.json()["type"]) == (507, "urn:cpn:problem:no-room")
+        patched.setattr(small_results, "put", full)
+        assert report(network, job_id, ROWS).status_code == 503
     assert network.job(job_id)["state"] == "running"
-    assert stored(network) == []
+    assert stored(network) == {}
     assert report(network, job_id, ROWS).status_code == 200
     assert network.wait(job_id)["state"] == "succeeded"
+    assert stored(network) == {network.job(job_id)["run_id"]: 4}
+
+
+def test_small_results_are_removed_when_they_were_kept_long_enough(tmp_path: Path) -> None:
+    with Network(tmp_path / "data", keep_results_bytes=3, keep_interval_s=0.05, **PATIENT) as network:
+        network.add_tenant()
+        network.add_cluster("sh", script=lambda _run: Behaviour(duration_s=600))
+        job_id = running(network)
+        assert report(network, job_id, ROWS).status_code == 200
+        until(lambda: network.job(job_id)["result_removed_at"] is not None, "it is removed")
+        assert stored(network) == {}
+        assert network.operator.get(f"/jobs/{job_id}/result/files/rows.parquet").status_code == 410

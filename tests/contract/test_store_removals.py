@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from scheduler.store import jobs, removals
+from scheduler.store import jobs, removals, small_results
 from scheduler.store.rows import insert_rows
 from scheduler.store.session import Store
 from scheduler.store.tables import runs
@@ -44,3 +44,16 @@ def test_a_removal_is_kept_once_and_takes_the_preview_of_a_result_along(store: S
         found = jobs.get_run(conn, over.id)
         assert found is not None
         assert found.preview is None
+
+
+def test_small_results_are_stored_for_the_runs_that_are_named_and_go_with_their_result(store: Store) -> None:
+    contents = {"a-1": {"rows.parquet": b"rows", "deep/\u00e9": b"\0\xff"}, "b-1": {"rows.parquet": b"more"}, "c-1": {"x": b"never"}}
+    store.write(lambda tx: small_results.put(tx.conn, contents, ["a-1", "b-1", "d-1"]))
+    with store.read() as conn:
+        assert small_results.sizes(conn) == {"a-1": 6, "b-1": 4}
+        assert small_results.get(conn, "a-1", "deep/\u00e9") == b"\0\xff"
+        assert (small_results.get(conn, "c-1", "x"), small_results.get(conn, "a-1", "x")) == (None, None)
+    store.write(lambda tx: removals.add_removals(tx.conn, "log", ["a-1", "b-1"], NOW))
+    store.write(lambda tx: removals.add_removals(tx.conn, "result", ["a-1"], NOW))
+    with store.read() as conn:
+        assert small_results.sizes(conn) == {"b-1": 4}

@@ -16,7 +16,6 @@ from cluster.errors import (
     ClusterReplacedError,
     PermanentError,
     ReportRefusedError,
-    StorageFullError,
     TransientError,
     UnreachableError,
 )
@@ -79,22 +78,6 @@ async def test_an_end_that_is_refused_is_told_in_few_words() -> None:
         end = await found.told()
     assert (end.outcome, end.category) == ("failed", "infrastructure")
     assert end.message == "the report of the end (succeeded) was refused: 422 no"
-
-
-@virtual
-async def test_a_report_for_whose_results_there_is_no_room_is_told_again_until_there_is() -> None:
-    control = Control(start(1, command=("train", "1")))
-    full = 0
-
-    def refuse(request: SyncRequest) -> ClusterError | None:
-        nonlocal full
-        full += bool(request.observations)
-        return StorageFullError("507 no room") if request.observations and full < 4 else None
-
-    control.refuse = refuse
-    async with agent(control) as found:
-        end = await found.told()
-    assert (end.outcome, full >= 4) == ("succeeded", True)
 
 
 @virtual

@@ -1,18 +1,15 @@
-"""Small result files travel with the report of their run's end, as many as fit, and for as long as there is room for them."""
+"""Small result files travel with the report of their run's end, as many as fit."""
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
 from cluster import shipping
 from cluster.protocol import (
-    RunFinished,
     SmallFile,
 )
-from cluster.shipping import NO_ROOM_PATIENCE_S
 from tests.unit.cluster.docks import dock, end, file
 from tests.virtual_time import virtual
 
@@ -49,31 +46,3 @@ async def test_one_report_carries_no_more_of_results_than_fits(monkeypatch: pyte
     async with dock() as found:
         found.accept(end(files=(SmallFile.of("rows", b"x" * 300),)))
         assert len(found.shipping.batch(1000)) == 1, "one goes however large it is"
-
-
-@virtual
-async def test_results_in_reports_for_which_there_is_no_room_are_given_up_after_a_while() -> None:
-    async with dock("a-1", "b-1") as found:
-        found.accept(end("a-1", files=(SmallFile.of("rows", b"rows"),)), end("b-1"))
-        found.shipping.no_room("507 no room")
-        await asyncio.sleep(NO_ROOM_PATIENCE_S - 1)
-        found.shipping.no_room("507 no room")
-        assert [event.outcome for event in found.told() if isinstance(event, RunFinished)] == ["succeeded", "succeeded"]
-        await asyncio.sleep(1)
-        found.shipping.no_room("507 no room")
-        first, second = found.told()
-        assert isinstance(first, RunFinished)
-        assert (first.outcome, first.category, first.files) == ("failed", "storage", ())
-        assert first.message == "its result was refused: 507 no room"
-        assert second == end("b-1")
-
-
-@virtual
-async def test_patience_for_room_begins_anew_when_a_report_was_taken() -> None:
-    async with dock("a-1", "b-1") as found:
-        found.accept(end("a-1"), end("b-1", files=(SmallFile.of("rows", b"rows"),)))
-        found.shipping.no_room("507 no room")
-        await asyncio.sleep(NO_ROOM_PATIENCE_S)
-        found.shipping.accepted(1)
-        found.shipping.no_room("507 no room")
-        assert found.told() == [end("b-1", files=(SmallFile.of("rows", b"rows"),))]
