@@ -54,7 +54,7 @@ def _read(files: RunFiles, event: RunFinished) -> tuple[dict[str, bytes], tuple[
             files.result_path(event.run_id, file.name)
             if isinstance(file, SmallFile):
                 brought[file.name] = file.read()
-                files.check_limit(file.name, sum(map(len, brought.values())))
+                files.check_limit(file.name, sum(one.size_bytes for one in event.files))
     except TooLargeError as error:
         return {}, ("result", str(error))
     except ValueError as error:

@@ -53,7 +53,7 @@ def stored(network: Network) -> dict[str, int]:
 
 def test_a_small_result_comes_with_the_end_and_is_kept_like_any_other(network: Network) -> None:
     job_id = running(network)
-    other = SmallFile.of("deep/more.bin", b"more")
+    other = SmallFile.of("deep/more of it.bin", b"more")
     assert report(network, job_id, ROWS, other).status_code == 200
     assert network.wait(job_id)["state"] == "succeeded"
     result = network.ok(network.operator.get(f"/jobs/{job_id}/result"))
@@ -61,28 +61,29 @@ def test_a_small_result_comes_with_the_end_and_is_kept_like_any_other(network: N
     for file in (ROWS, other):
         assert network.operator.get(f"/jobs/{job_id}/result/files/{file.name}").content == file.read()
     assert list(stored(network).values()) == [8]
-    answer = network.operator.get(f"/jobs/{job_id}/result/files/deep/more.bin")
-    assert answer.headers["Content-Disposition"] == 'attachment; filename="more.bin"'
+    answer = network.operator.get(f"/jobs/{job_id}/result/files/deep/more of it.bin")
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="more of it.bin"'
     # What is told again, because its answer was lost, changes nothing.
     assert report(network, job_id, SmallFile.of("rows.parquet", b"other rows")).status_code == 200
     assert network.operator.get(f"/jobs/{job_id}/result/files/rows.parquet").content == b"rows"
 
 
 @pytest.mark.parametrize(
-    ("file", "cause", "words"),
+    ("files", "cause", "words"),
     [
-        (ROWS.model_copy(update={"sha256": "0" * 64}), "infrastructure", "rows.parquet did not arrive as announced"),
-        (ROWS.model_copy(update={"size_bytes": 5}), "infrastructure", "rows.parquet did not arrive as announced"),
-        (ROWS.model_copy(update={"content": "?"}), "infrastructure", ""),
-        (SmallFile.of("../rows", b"rows"), "infrastructure", "not an acceptable name"),
-        (SmallFile.of("large", b"x" * 101), "result", "over the limit of 100 bytes"),
+        ([ROWS.model_copy(update={"sha256": "0" * 64})], "infrastructure", "rows.parquet did not arrive as announced"),
+        ([ROWS.model_copy(update={"size_bytes": 5})], "infrastructure", "rows.parquet did not arrive as announced"),
+        ([ROWS.model_copy(update={"content": "?"})], "infrastructure", ""),
+        ([SmallFile.of("../rows", b"rows")], "infrastructure", "not an acceptable name"),
+        ([SmallFile.of("large", b"x" * 101)], "result", "with large the result is over the limit of 100 bytes"),
+        ([SmallFile.of(name, b"x" * 51) for name in ("one", "two")], "result", "over the limit of 100 bytes"),
     ],
 )
 def test_a_success_whose_small_result_cannot_be_kept_is_a_failure_that_leaves_nothing(
-    network: Network, file: SmallFile, cause: str, words: str
+    network: Network, files: list[SmallFile], cause: str, words: str
 ) -> None:
     job_id = running(network)
-    assert report(network, job_id, file).status_code == 200
+    assert report(network, job_id, *files).status_code == 200
     done = network.wait(job_id)
     assert (done["state"], done["cause"]) == ("failed", cause)
     assert words in done["message"]
