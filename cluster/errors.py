@@ -3,6 +3,7 @@
 ClusterError                 anything between an agent and its cluster or the control plane
 ├── TransientError           may pass by itself; try again
 │   └── UnreachableError     the cluster or the control plane does not answer
+├── WorkerGoneError          a worker of a run is gone for good
 └── PermanentError           will not pass; a person must change something
     ├── AuthenticationError  the token was refused
     ├── RunRejectedError     the cluster can never start this run as asked
@@ -23,6 +24,10 @@ class TransientError(ClusterError):
 
 class UnreachableError(TransientError):
     """The other side does not answer."""
+
+
+class WorkerGoneError(ClusterError):
+    """The worker of a run, and what it knew, is gone for good."""
 
 
 class PermanentError(ClusterError):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import controlplane
-from cluster.backends.ray.leashed import Leashed, put_on_leash
+from cluster.runs.leashed import Leashed, put_on_leash
 
 _STOP_MARGIN_S = 10.0
 

@@ -20,11 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from cluster.backends.ray.journal import Journal, Journals
 from cluster.backends.ray.session import Session
 from cluster.link import HttpLink
 from cluster.model import Endpoint
 from cluster.orders import Orders
+from cluster.runs.journal import Journal, Journals
 from controlplane.agent_process import main as run_agent
 from tests.network import until
 from tests.ray import ROOT, is_alive

@@ -11,8 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cluster.backends.ray.leashed import Leashed, put_on_leash, read_report
 from cluster.backends.ray.ports import PortBlock, take_block
+from cluster.runs.leashed import Leashed, put_on_leash, read_report
 from tests.ray import GIB, SmallRay, environment_of
 
 LABEL = {"spare": "yes"}

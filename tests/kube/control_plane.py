@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import yaml
 
-from cluster.backends.ray.leashed import Leashed, put_on_leash
+from cluster.runs.leashed import Leashed, put_on_leash
 from tests.kube.certificates import write_certificates
 from tests.network import free_port, until
 

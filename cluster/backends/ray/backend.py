@@ -27,21 +27,21 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster.backends.ray.attempt import Attempt, StopOutcome
 from cluster.backends.ray.autoscaling import Autoscaler
 from cluster.backends.ray.copies import Copies
 from cluster.backends.ray.gang_attempt import GangAttempt
 from cluster.backends.ray.gang_workers import place_of, run_of
-from cluster.backends.ray.journal import Journals
 from cluster.backends.ray.nodes import RayNode, alive, inventory
 from cluster.backends.ray.pool import IDLE_S, SQL_PREFIX, Member, WarmPool, make_sql_worker
 from cluster.backends.ray.seats import MOST_IDLE, WARM_PREFIX, Supervisors, make_warm_supervisor
-from cluster.backends.ray.session import Session, WorkerGoneError
+from cluster.backends.ray.session import Session
 from cluster.backends.ray.sql_attempt import SqlAttempt
-from cluster.errors import ClusterError, RunRejectedError, UnreachableError
+from cluster.errors import ClusterError, RunRejectedError, UnreachableError, WorkerGoneError
 from cluster.model import Inventory
 from cluster.protocol import AdoptedRun, GangSize, RunEvent, RunRequest
 from cluster.replicas import CacheLimits
+from cluster.runs.attempt import Attempt, StopOutcome
+from cluster.runs.journal import Journals
 from cluster.scaling import NodeType, Wanted
 
 logger = logging.getLogger(__name__)

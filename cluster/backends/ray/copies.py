@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from cluster.backends.ray.session import Session, WorkerGoneError
+from cluster.backends.ray.session import Session
+from cluster.errors import WorkerGoneError
 from cluster.replicas import CacheLimits, CacheState, FolderState, together
 
 ANSWER_S = 2.0

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from cluster.backends.ray.daft_share import Share, prepare_daft, quiet_daft, shares, wait_beyond_memory
-from cluster.backends.ray.workspace import fetch_inputs
+from cluster.runs.workspace import fetch_inputs
 from workloads.errors import StatementError
 
 _USAGE_LIMIT_S = 5.0

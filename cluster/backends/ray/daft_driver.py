@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from cluster.backends.ray.daft_actors import Crew
-from cluster.backends.ray.daft_process import ADDRESS_VARIABLE, GROUP_VARIABLE, write_outcome
+from cluster.backends.ray.daft_process import ADDRESS_VARIABLE, GROUP_VARIABLE
 from cluster.backends.ray.daft_share import Share, prepare_daft, quiet_daft, shares, wait_beyond_memory
 from cluster.backends.ray.session import NAMESPACE
-from cluster.backends.ray.workspace import STATEMENT_NAME, describe, failure_category
+from cluster.runs.outcome import write_outcome
+from cluster.runs.workspace import STATEMENT_NAME, describe, failure_category
 from workloads.errors import DataError, StatementError
 from workloads.runners.daft_run import plain_words, plan_statement, run_plan
 from workloads.runners.sql import InputTable, SqlOutcome, run_statement

@@ -1,19 +1,15 @@
-"""The process that drives a statement on Daft: how it is started, and what it leaves to be told.
+"""The process that drives a statement on Daft: how it is started.
 
 It is ours, not the user's: it holds the cluster's token and runs nothing of the statement itself but its planning.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from pathlib import Path
-from typing import Any
 
 ADDRESS_VARIABLE = "CPN_RAY_ADDRESS"
 GROUP_VARIABLE = "CPN_RAY_GROUP"
-_OUTCOME = "outcome.json"
 
 
 def daft_command() -> list[str]:
@@ -29,19 +25,3 @@ def daft_environment(group: str) -> dict[str, str]:
     path = os.pathsep.join(entry for entry in sys.path if entry)
     here = {ADDRESS_VARIABLE: ray.get_runtime_context().gcs_address, GROUP_VARIABLE: group}
     return passed | here | {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
-
-
-def write_outcome(root: Path, end: dict[str, Any]) -> None:
-    """`{"outcome", "category", "message", "preview"}`, whole or not at all."""
-    partial = root / f".{_OUTCOME}"
-    partial.write_text(json.dumps(end), encoding="utf-8")
-    partial.replace(root / _OUTCOME)
-
-
-def read_outcome(root: Path) -> dict[str, Any] | None:
-    """What it wrote, None when it did not come to that."""
-    try:
-        end: dict[str, Any] = json.loads((root / _OUTCOME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return end

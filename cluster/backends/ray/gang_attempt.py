@@ -1,6 +1,6 @@
 """A run of user code: one supervisor per worker, started whole or not at all.
 
-The steps are those of `supervisor.py`, and each may be repeated, so a run of an earlier agent goes through the same
+The steps are those of `cluster/runs/supervisor.py`, and each may be repeated, so a run of an earlier agent goes through the same
 steps again and finds them done. When one worker fails, dies or is stopped, all are stopped, and the run ends as the
 first of them did. The size of an elastic one changes while it runs (`gang_resize.py`).
 """
@@ -12,18 +12,18 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.backends.ray.attempt import NEXT_WAIT_S, STOP_MARGIN_S, Attempt, Emit, cancel, first_of
 from cluster.backends.ray.census import end_of_namespace
 from cluster.backends.ray.gang_resize import Resizing, membership
 from cluster.backends.ray.gang_workers import supervisor_name
-from cluster.backends.ray.journal import Journals, Sized
 from cluster.backends.ray.nodes import RayNode
-from cluster.backends.ray.outbox import Batch
-from cluster.backends.ray.parts import PartCollector
 from cluster.backends.ray.seats import Seat, Supervisors
-from cluster.backends.ray.session import Session, WorkerGoneError
-from cluster.errors import UnreachableError
+from cluster.backends.ray.session import Session
+from cluster.errors import UnreachableError, WorkerGoneError
 from cluster.protocol import GangSize, ResultFile, RunEvent, RunRequest
+from cluster.runs.attempt import NEXT_WAIT_S, STOP_MARGIN_S, Attempt, Emit, cancel, first_of
+from cluster.runs.journal import Journals, Sized
+from cluster.runs.outbox import Batch
+from cluster.runs.parts import PartCollector
 
 FAILURE_GRACE_S = 5.0
 
@@ -40,8 +40,8 @@ class GangAttempt(Attempt):
         self, run: RunRequest, session: Session, journals: Journals, emit: Emit,
         nodes: Mapping[str, RayNode], crew: Supervisors, start_limit_s: float,
     ) -> None:  # fmt: skip
-        super().__init__(run, session, journals, emit, workers=len(supervised(run)))
-        self._nodes, self._crew, self._start_limit_s = nodes, crew, start_limit_s
+        super().__init__(run, journals, emit, workers=len(supervised(run)))
+        self._session, self._nodes, self._crew, self._start_limit_s = session, nodes, crew, start_limit_s
         self._places = supervised(run)
         self._supervisors: dict[int, Seat] = {}
         self._watches: dict[int, asyncio.Task[None]] = {}

@@ -14,14 +14,13 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from cluster.backends.ray.attempt import STOP_MARGIN_S, cancel
 from cluster.backends.ray.gang_workers import run_of, supervisor_name
-from cluster.backends.ray.journal import Sized
-from cluster.backends.ray.outbox import nothing_seen
 from cluster.backends.ray.seats import Seat
-from cluster.backends.ray.session import WorkerGoneError
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, WorkerGoneError
 from cluster.protocol import GangSize, RunRequest, RunResized
+from cluster.runs.attempt import STOP_MARGIN_S, cancel
+from cluster.runs.journal import Sized
+from cluster.runs.outbox import nothing_seen
 
 if TYPE_CHECKING:
     from cluster.backends.ray.gang_attempt import GangAttempt

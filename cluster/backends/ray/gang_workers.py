@@ -47,10 +47,10 @@ def make_supervisor(run: RunRequest, rank: int, generation: int, node_id: str) -
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from cluster.backends.ray.supervisor import Supervisor
+    from cluster.backends.ray.supervisor import RaySupervisor
 
     return (
-        ray.remote(Supervisor)
+        ray.remote(RaySupervisor)
         .options(
             name=supervisor_name(run.run_id, rank, generation),
             namespace=NAMESPACE,

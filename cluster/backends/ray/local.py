@@ -24,9 +24,9 @@ from pathlib import Path
 
 import cluster
 from cluster.backends.ray.gcs import has_nodes
-from cluster.backends.ray.leashed import Leashed, put_on_leash, read_report
 from cluster.backends.ray.ports import PortBlock, take_block
 from cluster.errors import UnreachableError
+from cluster.runs.leashed import Leashed, put_on_leash, read_report
 
 MIN_OBJECT_STORE_BYTES = 80 * 1024 * 1024
 _LONGEST_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.0000"

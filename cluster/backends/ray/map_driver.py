@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from cluster.backends.ray.census import namespace_of
-from cluster.backends.ray.daft_process import ADDRESS_VARIABLE, GROUP_VARIABLE, write_outcome
+from cluster.backends.ray.daft_process import ADDRESS_VARIABLE, GROUP_VARIABLE
 from cluster.backends.ray.map_host import PARTS_NAME, lanes_of
 from cluster.backends.ray.map_lane import MapLane
-from cluster.backends.ray.workspace import STATEMENT_NAME, describe, failure_category
+from cluster.runs.outcome import write_outcome
+from cluster.runs.workspace import STATEMENT_NAME, describe, failure_category
 from workloads.map_jobs import MapStep
 from workloads.runners.map_result import MapResult, SchemaMismatchError
 from workloads.runners.partitions import Partition, cut, finished, read_groups

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.backends.ray.claimed import claim
-from cluster.backends.ray.leashed import Leashed, put_on_leash, read_report
 from cluster.backends.ray.map_host import lanes_of
-from cluster.backends.ray.workspace import Workspace, describe, failure_category
+from cluster.runs.leashed import Leashed, put_on_leash, read_report
+from cluster.runs.workspace import Workspace, describe, failure_category
 from workloads.runners.partitions import as_parquet
 
 MOST_LOG_BYTES = 64 * 1024

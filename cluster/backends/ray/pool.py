@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.backends.ray.nodes import RayNode
-from cluster.backends.ray.session import NAMESPACE, Session, WorkerGoneError
-from cluster.errors import ClusterError
+from cluster.backends.ray.session import NAMESPACE, Session
+from cluster.errors import ClusterError, WorkerGoneError
 
 SQL_PREFIX = "cpn-sql-"
 IDLE_S = 60.0

@@ -18,8 +18,9 @@ from cluster.backends.ray.nodes import RayNode
 from cluster.backends.ray.pool import Member, WarmPool, waiting_actor
 from cluster.backends.ray.room import give_back, owner_of, room_names
 from cluster.backends.ray.script_host import bundle_of
-from cluster.backends.ray.session import Session, WorkerGoneError
+from cluster.backends.ray.session import Session
 from cluster.backends.ray.warm_supervisor import BUSY
+from cluster.errors import WorkerGoneError
 from cluster.protocol import RunRequest
 
 WARM_PREFIX = "cpn-warm-"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.backends.ray.gcs import cluster_id
-from cluster.errors import AuthenticationError, ClusterError, ClusterReplacedError, PermanentError, UnreachableError
+from cluster.errors import AuthenticationError, ClusterError, ClusterReplacedError, PermanentError, UnreachableError, WorkerGoneError
 
 T = TypeVar("T")
 
@@ -27,10 +27,6 @@ NAMESPACE = "cpn"
 RECONNECT_S = 86_400
 _RECONNECT_VARIABLE = "RAY_gcs_rpc_server_reconnect_timeout_s"
 _RETRY_S = (0.05, 0.2, 0.5, 1.0)
-
-
-class WorkerGoneError(ClusterError):
-    """The actor, and what it knew, is gone for good."""
 
 
 class Session:

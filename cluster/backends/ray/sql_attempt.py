@@ -7,14 +7,14 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.backends.ray.attempt import STOP_MARGIN_S, Attempt, Emit, cancel, first_of
-from cluster.backends.ray.journal import Journals
 from cluster.backends.ray.nodes import RayNode
-from cluster.backends.ray.outbox import Batch
 from cluster.backends.ray.pool import Member, WarmPool
-from cluster.backends.ray.session import Session, WorkerGoneError
-from cluster.errors import ClusterError
+from cluster.backends.ray.session import Session
+from cluster.errors import ClusterError, WorkerGoneError
 from cluster.protocol import ResultFile, RunRequest
+from cluster.runs.attempt import NEXT_WAIT_S, STOP_MARGIN_S, Attempt, Emit, cancel, first_of
+from cluster.runs.journal import Journals
+from cluster.runs.outbox import Batch
 
 _TRIES = 2
 _STOP_AGAIN_S = 0.2
@@ -27,8 +27,8 @@ class SqlAttempt(Attempt):
         self, run: RunRequest, session: Session, journals: Journals, emit: Emit,
         nodes: Mapping[str, RayNode], pool: WarmPool, member: Member | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(run, session, journals, emit, workers=1)
-        self._nodes, self._pool, self._member = nodes, pool, member
+        super().__init__(run, journals, emit, workers=1)
+        self._session, self._nodes, self._pool, self._member = session, nodes, pool, member
         self._inline: dict[str, bytes] = {}
         self._heard = self._spoiled = False
 
@@ -97,11 +97,16 @@ class SqlAttempt(Attempt):
         assert self._member is not None
         stopper = asyncio.create_task(self._stop_when_asked(self._member))
         try:
-            await self._take_in(await self._next(self._member.actor, 0, first, *arguments))
+            await self._take_in(await self._next(self._member, first, *arguments))
             while not self._stream.over:
-                await self._take_in(await self._next(self._member.actor, 0, "next", self.run.run_id))
+                await self._take_in(await self._next(self._member, "next", self.run.run_id))
         finally:
             await cancel(stopper)
+
+    async def _next(self, member: Member, method: str, *arguments: Any) -> Batch:
+        """Ask for news by a method whose last arguments say what was seen and how long to wait."""
+        batch: Batch = await self._session.ask(member.actor, method, *arguments, dict(self._stream.seen(0)), NEXT_WAIT_S)
+        return batch
 
     async def _take_in(self, batch: Batch) -> None:
         assert self._member is not None

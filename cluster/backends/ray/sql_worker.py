@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.backends.ray.claimed import claimed_root
-from cluster.backends.ray.outbox import Batch, Outbox, Seen
-from cluster.backends.ray.workspace import (
+from cluster.runs.outbox import Batch, Outbox, Seen
+from cluster.runs.workspace import (
     Interrupter,
     StatementRun,
     describe,

@@ -2,7 +2,7 @@
 
 Ray takes half a second and more to start an actor's process, and what a supervisor does for a run takes milliseconds. So on
 each node a few wait (`pool.py`), without resources; who is taken holds the run's in a placement group of its own (`room.py`).
-Every worker gets a `Supervisor` of its own that is thrown away with it: user code is a fresh process in any case, on a leash that
+Every worker gets a `RaySupervisor` of its own that is thrown away with it: user code is a fresh process in any case, on a leash that
 was started beforehand and serves nobody else, and nothing of a run's request, log or files stays here. Each call names the worker
 that it is meant for, so what comes late from an agent that was superseded never reaches another run. It can be asked whom it serves,
 which is how the next agent finds its runs.
@@ -16,10 +16,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.backends.ray.leashed import Kennel
 from cluster.backends.ray.room import Room
-from cluster.backends.ray.supervisor import Supervisor
-from cluster.backends.ray.workspace import describe
+from cluster.backends.ray.supervisor import RaySupervisor
+from cluster.runs.leashed import Kennel
+from cluster.runs.workspace import describe
 
 BUSY = "busy"
 NO_ROOM = "Ray has no room for it on the node; is something else using it?"
@@ -36,7 +36,7 @@ class WarmSupervisor:
         self._kennel = Kennel()
         self._past: set[str] = set()
         self._worker = ""
-        self._inner: Supervisor | None = None
+        self._inner: RaySupervisor | None = None
         self._taking: asyncio.Task[str] | None = None
         self._leaving: asyncio.Task[bool] | None = None
         self._served = 0
@@ -60,7 +60,7 @@ class WarmSupervisor:
         if not self._worker and worker not in self._past:
             self._worker = worker
             self._usual_bytes = self._usual_bytes or _resident_bytes()
-            self._inner = Supervisor(rank, self._kennel)
+            self._inner = RaySupervisor(rank, self._kennel)
             self._taking = asyncio.create_task(self._hold(bundle, limit_s, nodes))
         return await self.seated(worker)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from cluster.backends.ray.nodes import RayNode
 from cluster.backends.ray.room import give_back, room_names
-from cluster.backends.ray.session import Session, WorkerGoneError
+from cluster.backends.ray.session import Session
+from cluster.errors import WorkerGoneError
 
 NODE = RayNode("1234567890abcdef", "10.0.0.2")
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from cluster.backends.ray.attempt import Attempt
 from cluster.backends.ray.gang_attempt import GangAttempt
-from cluster.backends.ray.journal import Journals
-from cluster.backends.ray.outbox import Batch
 from cluster.backends.ray.pool import SQL_PREFIX, WarmPool
 from cluster.backends.ray.seats import WARM_PREFIX, Supervisors
 from cluster.backends.ray.sql_attempt import SqlAttempt
 from cluster.protocol import RunEvent, RunFinished
+from cluster.runs.attempt import Attempt
+from cluster.runs.journal import Journals
+from cluster.runs.outbox import Batch
 from tests.ray_runs import command, statement
 from tests.unit.cluster.ray.actors import NODE, NearSession, Spawner, run
 

@@ -6,7 +6,8 @@ import asyncio
 from typing import Any, cast
 
 from cluster.backends.ray.copies import Copies
-from cluster.backends.ray.session import Session, WorkerGoneError
+from cluster.backends.ray.session import Session
+from cluster.errors import WorkerGoneError
 from cluster.replicas import CacheLimits
 
 LIMITS = CacheLimits(capacity_bytes=100)

@@ -11,8 +11,8 @@ import pytest
 from cluster.backends.ray import seats
 from cluster.backends.ray.pool import WarmPool
 from cluster.backends.ray.seats import WARM_PREFIX, Supervisors
-from cluster.backends.ray.session import WorkerGoneError
 from cluster.backends.ray.warm_supervisor import BUSY, NO_ROOM
+from cluster.errors import WorkerGoneError
 from tests.ray_runs import command
 from tests.unit.cluster.ray.actors import NODE, NearSession, Spawner, run
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from cluster.backends.ray import sql_worker
-from cluster.backends.ray.outbox import nothing_seen
 from cluster.backends.ray.sql_worker import SqlWorker
-from cluster.backends.ray.workspace import StatementRun
+from cluster.runs.outbox import nothing_seen
+from cluster.runs.workspace import StatementRun
 from tests.ray_runs import statement
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from cluster.backends.ray import warm_supervisor
-from cluster.backends.ray.leashed import Kennel
-from cluster.backends.ray.outbox import nothing_seen
 from cluster.backends.ray.room import Room
 from cluster.backends.ray.warm_supervisor import BUSY, NO_ROOM, WarmSupervisor
+from cluster.runs.leashed import Kennel
+from cluster.runs.outbox import nothing_seen
 from tests.network import until
 from tests.ray_runs import script
 
@@ -184,7 +184,7 @@ def test_a_process_in_which_a_thread_of_a_run_goes_on_is_given_up(monkeypatch: p
     async def scenario() -> None:
         supervisor = WarmSupervisor("owner", "node", room := NearRoom())
         await supervisor.take("first", 0, BUNDLE, 30.0)
-        monkeypatch.setattr("cluster.backends.ray.workspace.Workspace.fill", fill)
+        monkeypatch.setattr("cluster.runs.workspace.Workspace.fill", fill)
         preparing = asyncio.create_task(supervisor.ask("first", "prepare", (script("node", "true").model_dump(mode="json"),)))
         await asyncio.to_thread(copying.wait)
         assert not await supervisor.let_go("first")

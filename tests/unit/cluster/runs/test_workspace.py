@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,8 +10,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from cluster.backends.ray.claimed import claimed_root
-from cluster.backends.ray.workspace import (
+from cluster.protocol import Elsewhere
+from cluster.replicas import CacheLimits, FolderState
+from cluster.runs.workspace import (
     Interrupter,
     StatementRun,
     Workspace,
@@ -27,9 +25,6 @@ from cluster.backends.ray.workspace import (
     remove_copies,
     run_root,
 )
-from cluster.protocol import Elsewhere
-from cluster.replicas import CacheLimits, FolderState
-from tests.ray import ROOT
 from tests.ray_runs import input_file, script, statement
 from workloads.errors import CacheError, DataChangedError, DataError, DataUnavailableError, StatementError, StatementInterruptedError
 
@@ -210,24 +205,6 @@ def test_a_chunk_is_read_from_a_file_and_never_through_a_link(tmp_path: Path) ->
     assert [read_chunk(tmp_path, "file", offset, 4) for offset in (0, 8, 10)] == [b"0123", b"89", b""]
     with pytest.raises(OSError, match="symbolic links"):
         read_chunk(tmp_path, "link", 0, 4)
-
-
-def test_a_claimed_directory_is_private_and_locked(work: Path) -> None:
-    folder = claimed_root("cpn-sql-a")
-    assert (folder, mode(folder)) == (work / "runs" / "cpn-sql-a", "0o700")
-    with (folder / "lock").open() as lock, pytest.raises(BlockingIOError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def test_the_directories_of_the_dead_are_removed_and_no_others(work: Path) -> None:
-    living = claimed_root("cpn-sql-living")
-    code = "import sys; from cluster.backends.ray.claimed import claimed_root; (claimed_root('cpn-sql-dead') / 'run').mkdir()"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "CPN_WORK_DIR": str(work)}, check=True)
-    Workspace.create("r-1-0")
-    assert sorted(path.name for path in (work / "runs").iterdir()) == ["cpn-sql-dead", "cpn-sql-living", "r-1-0"]
-    claimed_root("cpn-sql-next")
-    assert sorted(path.name for path in (work / "runs").iterdir()) == ["cpn-sql-living", "cpn-sql-next", "r-1-0"]
-    assert (living / "lock").exists()
 
 
 @pytest.mark.parametrize(

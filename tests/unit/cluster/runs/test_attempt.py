@@ -6,12 +6,11 @@ import asyncio
 import errno
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from cluster.backends.ray.attempt import Attempt
-from cluster.backends.ray.journal import Journals
-from cluster.backends.ray.session import Session
 from cluster.protocol import SMALL_BYTES, ResultFile, RunEvent, RunFinished, SmallFile
+from cluster.runs.attempt import Attempt
+from cluster.runs.journal import Journals
 from tests.unit.cluster.control import run_request
 
 
@@ -44,7 +43,7 @@ def events_of(journals: Journals, inline: dict[str, bytes] | None = None, **fiel
     events: list[RunEvent] = []
 
     async def live() -> None:
-        attempt = Delivering(run_request(**fields), cast(Session, None), journals, events.append, workers=1)
+        attempt = Delivering(run_request(**fields), journals, events.append, workers=1)
         attempt.inline = inline or {}
         attempt.begin()
         await attempt.wait()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.backends.ray.journal import Journal, Journals, Recorded, Sized
-from cluster.backends.ray.outbox import Batch
 from cluster.protocol import GangSize, RunFinished
+from cluster.runs.journal import Journal, Journals, Recorded, Sized
+from cluster.runs.outbox import Batch
 from tests.ray_runs import command
 
 RUN = command("n1", "true")

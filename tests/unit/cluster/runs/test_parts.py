@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.backends.ray.parts import PartCollector
-from cluster.backends.ray.session import WorkerGoneError
+from cluster.errors import WorkerGoneError
 from cluster.protocol import ResultFile, RunEvent, RunPart
+from cluster.runs.parts import PartCollector
 
 CONTENT = {"a": b"x" * 10, "b": b"", "c": b"yz"}
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.backends.ray.capped_log import CappedLog, cut_at_character
+from cluster.runs.capped_log import CappedLog, cut_at_character
 
 text = st.text(alphabet="a\né日😀", max_size=30)
 

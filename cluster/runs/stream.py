@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.backends.ray.outbox import Batch, Seen, nothing_seen
 from cluster.protocol import RunEvent, RunLog, RunProgress, RunStarted, RunStarting, Usage
 from cluster.replicas import CacheCounts
+from cluster.runs.outbox import Batch, Seen, nothing_seen
 
 
 @dataclass

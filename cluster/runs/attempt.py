@@ -1,7 +1,7 @@
-"""One run as its agent sees it: what SQL and user code have in common.
+"""One run as its agent sees it: what all runs of all backends have in common.
 
 An attempt is driven by one task, writes its journal before it passes anything on, and ends exactly once. What differs,
-who works and how they are started and stopped, is in `sql_attempt.py` and `gang_attempt.py`.
+who works and how they are started and stopped, is a backend's own.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from cluster.backends.ray.journal import Journals, Recorded, Sized
-from cluster.backends.ray.outbox import Batch
-from cluster.backends.ray.parts import ReadOutput, fetch_file, plain_name
-from cluster.backends.ray.session import Session, WorkerGoneError
-from cluster.backends.ray.stream import RunStream
+from cluster.errors import WorkerGoneError
 from cluster.full_disk import is_full
 from cluster.protocol import SMALL_BYTES, GangSize, Preview, ResultFile, RunEvent, RunFinished, RunRequest, SmallFile
+from cluster.runs.journal import Journals, Recorded, Sized
+from cluster.runs.outbox import Batch
+from cluster.runs.parts import ReadOutput, fetch_file, plain_name
+from cluster.runs.stream import RunStream
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +36,10 @@ STOP_MARGIN_S = 5.0
 class Attempt(ABC):
     """A run in progress or over. `begin` or `resume` once, then `confirm` and `stop` as often as wanted."""
 
-    def __init__(self, run: RunRequest, session: Session, journals: Journals, emit: Emit, *, workers: int) -> None:
+    def __init__(self, run: RunRequest, journals: Journals, emit: Emit, *, workers: int) -> None:
         self.run = run
         self.finished = False
-        self._session, self._journals, self._emit = session, journals, emit
+        self._journals, self._emit = journals, emit
         self._journal = journals.open(run.run_id)
         self._stream = RunStream(run.run_id, workers, elastic=run.elastic)
         self._stopping: asyncio.Future[tuple[StopOutcome, float]] = asyncio.get_running_loop().create_future()
@@ -209,11 +209,6 @@ class Attempt(ABC):
     def _pass_on(self, events: list[RunEvent]) -> None:
         for event in events:
             self._emit(event)
-
-    async def _next(self, actor: Any, rank: int, method: str, *arguments: Any) -> Batch:
-        """Ask for a worker's news by a method whose last arguments say what was seen and how long to wait."""
-        batch: Batch = await self._session.ask(actor, method, *arguments, dict(self._stream.seen(rank)), NEXT_WAIT_S)
-        return batch
 
     def _results_directory(self) -> Path:
         """A fresh, private directory for the files."""

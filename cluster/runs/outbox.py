@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, TypedDict
 
-from cluster.backends.ray.capped_log import CappedLog
+from cluster.runs.capped_log import CappedLog
 
 Batch = dict[str, Any]
 LOG_BYTES_PER_BATCH = 256 * 1024

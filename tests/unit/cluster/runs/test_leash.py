@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cluster.backends.ray.leashed import Kennel, Leashed, put_on_leash, read_report, waiting_leash
+from cluster.runs.leashed import Kennel, Leashed, put_on_leash, read_report, waiting_leash
 from tests.network import until
 from tests.ray import is_alive, processes_of
 
@@ -160,7 +160,7 @@ def test_a_killed_owner_takes_the_command_with_it(tmp_path: Path) -> None:
     owner = f"""
 import sys, time
 from pathlib import Path
-from cluster.backends.ray.leashed import put_on_leash
+from cluster.runs.leashed import put_on_leash
 with open({str(tmp_path / "output")!r}, "wb") as output:
     leashed = put_on_leash(["sh", "-c", "echo ready; sleep 600"], env={{"PATH": "/usr/bin:/bin", "FOLDER": {str(tmp_path)!r}}},
                            cwd=Path({str(tmp_path)!r}), output=output)

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from cluster.backends.ray.capped_log import CappedLog
-from cluster.backends.ray.outbox import LOG_BYTES_PER_BATCH, PROGRESS_PER_BATCH, Outbox, Seen, nothing_seen
+from cluster.runs.capped_log import CappedLog
+from cluster.runs.outbox import LOG_BYTES_PER_BATCH, PROGRESS_PER_BATCH, Outbox, Seen, nothing_seen
 
 END: dict[str, Any] = {"outcome": "succeeded", "category": None}
 LONG_S = 60.0

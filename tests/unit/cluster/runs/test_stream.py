@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.backends.ray.outbox import Batch
-from cluster.backends.ray.stream import RunStream
 from cluster.protocol import RunEvent, RunLog, RunProgress, RunStarted, RunStarting, Usage
+from cluster.runs.outbox import Batch
+from cluster.runs.stream import RunStream
 
 OK: dict[str, Any] = {"outcome": "succeeded", "category": None}
 BROKEN: dict[str, Any] = {"outcome": "failed", "category": "exit", "exit_code": 3}

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.backends.ray.outbox import Batch
 from cluster.protocol import GangSize, RunFinished, RunRequest
+from cluster.runs.outbox import Batch
 
 _SUFFIX = ".jsonl"
 

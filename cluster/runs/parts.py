@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cluster.backends.ray.session import WorkerGoneError
+from cluster.errors import WorkerGoneError
 from cluster.protocol import ResultFile, RunEvent, RunPart
 
 CHUNK_BYTES = 4 * 1024 * 1024
