@@ -68,6 +68,7 @@ class CacheState(_Frozen):
     capacity_bytes: int = Field(ge=0, description="of all its folders of copies together")
     used_bytes: int = Field(ge=0)
     copies: int = Field(ge=0, description="whole copies in all of them")
+    folder_bytes: int = Field(default=0, ge=0, description="the most that the smallest of them may hold; 0: not told")
     versions: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = Field(default=(), max_length=MOST_TOLD)
 
     @cached_property
@@ -95,7 +96,8 @@ def together(nodes: Sequence[FolderState]) -> CacheState | None:
     latest = [version for version in folders[0].versions if version in everywhere][:MOST_TOLD]
     return CacheState(
         capacity_bytes=sum(one.capacity_bytes for one in folders), used_bytes=sum(one.used_bytes for one in folders),
-        copies=sum(one.copies for one in folders), versions=tuple(sorted(latest)),
+        copies=sum(one.copies for one in folders), folder_bytes=min(one.capacity_bytes for one in folders),
+        versions=tuple(sorted(latest)),
     )  # fmt: skip
 
 
@@ -172,6 +174,7 @@ class Pretended:
         latest = tuple(reversed(self._sizes))
         return CacheState(
             capacity_bytes=self._capacity_bytes, used_bytes=sum(self._sizes.values()), copies=len(self._sizes),
+            folder_bytes=self._capacity_bytes,
             versions=tuple(sorted(latest[:MOST_TOLD])),
         )  # fmt: skip
 

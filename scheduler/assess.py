@@ -15,12 +15,16 @@ from cluster.model import ClusterSpec
 from scheduler.engine.reasons import Reason
 from scheduler.links import Inbound, Move
 from workloads.catalogue.licence import Licence
+from workloads.catalogue.locations import local_path
 from workloads.catalogue.policy import Refusal, judge
 from workloads.catalogue.pricing import Quote, QuotedInput, quote_run
 from workloads.catalogue.product import Product, ProductVersion
 from workloads.errors import CurrencyMismatchError
 from workloads.ray_jobs import forbidden
+from workloads.sizes import size
 from workloads.spec import JobSpec
+
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,8 @@ def assess(
     is how its agent drives it."""
     rights = [(item.product, item.licences) for item in inputs]
     against = [from_refusal(refusal) for refusal in judge(spec, rights, cluster=cluster.name, jurisdiction=cluster.jurisdiction, now=now)]
-    against += _unsupported(spec, cluster, driver)
     inbound = inbound or Inbound(cluster.inbound_bandwidth_mib_s)
+    against += _unsupported(spec, cluster, driver) + _too_large(inputs, cluster.name, inbound.most_bytes)
     held = frozenset(item.version.sha256 for item in inputs if item.version.sha256 in inbound.held)
     quoted = _quoted(inputs, cluster, held)
     quote: Quote | None = None
@@ -120,6 +124,28 @@ def _rank(item: Against) -> tuple[bool, Reason]:
 def _unsupported(spec: JobSpec, cluster: ClusterSpec, driver: Driver) -> list[Against]:
     found = not_by(driver, spec) or (forbidden(spec.runtime_env, cluster.ray_jobs) if spec.kind == "ray" else None)
     return [Against(Reason.KIND_UNSUPPORTED, *found)] if found else []
+
+
+def _too_large(inputs: Sequence[InputData], cluster: str, most_bytes: int | None) -> list[Against]:
+    """What is read is there all at once: inputs that have to be copied and do not fit into the cache together never will."""
+    if most_bytes is None:
+        return []
+    copied = {item.version.sha256: item.version for item in inputs if _is_copied(item.version, cluster)}
+    whole = sum(version.size_bytes for version in copied.values())
+    if whole <= most_bytes:
+        return []
+    largest = sorted(copied.values(), key=lambda version: (-version.size_bytes, version.ref))
+    named = ", ".join(f"{version.ref} {size(version.size_bytes)}" for version in largest[:_MOST_NAMED])
+    more = f" and {len(largest) - _MOST_NAMED} more" if len(largest) > _MOST_NAMED else ""
+    homes = ", ".join(sorted(set.intersection(*({one.cluster for one in version.replicas} for version in largest)) - {cluster}))
+    message = f"the inputs that have to be copied there take {size(whole)} ({named}{more}), and its cache holds {size(most_bytes)}"
+    remedy = f"publish replicas on disks of {cluster}, or have its operator raise CPN_CACHE_GIB of its agent"
+    return [Against(Reason.DATA_TOO_LARGE, message, remedy + (f", or run at {homes}" if homes else ""))]
+
+
+def _is_copied(version: ProductVersion, cluster: str) -> bool:
+    """Whether a run at a cluster reads a copy: of what lies elsewhere, and of what lies there, but on none of its disks."""
+    return all(replica.cluster != cluster or local_path(replica.uri) is None for replica in version.replicas)
 
 
 def _carbon_g(spec: JobSpec, cluster: ClusterSpec, begin_s: float) -> float | None:

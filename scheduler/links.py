@@ -57,12 +57,14 @@ Samples = Mapping[str, tuple[Sample, ...]]
 class Inbound:
     """How data comes to a member: the declared speed from anywhere in MiB/s, and the last transfers by the member they came from.
 
-    `held` are the checksums of what its caches hold: that is there as if it lay there.
+    `held` are the checksums of what its caches hold: that is there as if it lay there. `most_bytes` is the most that the copies of one
+    run may take there, None where that is not known.
     """
 
     declared_mib_s: float
     samples: Samples = field(default_factory=dict)
     held: frozenset[str] = frozenset()
+    most_bytes: int | None = None
 
     def mib_s(self, source: str) -> float:
         """The speed to expect from a member."""

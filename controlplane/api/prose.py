@@ -23,6 +23,7 @@ CAPACITY_WORDS: dict[Reason, tuple[str, str]] = {
     Reason.CLUSTER_UNHEALTHY: ("the cluster is not healthy", "it is used again when its agent reports"),
     Reason.CLUSTER_CORDONED: ("the cluster is cordoned by its operator", "wait until it is uncordoned"),
     Reason.KIND_UNSUPPORTED: ("the cluster does not run this kind of job", "choose another cluster"),
+    Reason.DATA_TOO_LARGE: ("its inputs are larger than the cache there", "publish a replica there, or have its cache enlarged"),
     Reason.NODE_NOT_READY: ("none of its nodes is ready", "it is used again when a node is ready"),
     Reason.NODE_LABELS: ("no node carries the labels asked for", "ask for fewer labels in placement.labels"),
     Reason.NODE_ACCELERATOR_MODEL: ("no node has this accelerator model", "ask for a model that `cpn node list` shows"),
@@ -82,7 +83,9 @@ POLICY_WORDS: dict[Reason, str] = {
 }  # fmt: skip
 Standing = Literal["chosen", "possible", "busy", "refused"]
 MOST_HOLDS = 3
-NEVER = frozenset({Reason.KIND_UNSUPPORTED, Reason.NODE_LABELS, Reason.NODE_ACCELERATOR_MODEL, Reason.NODE_TOO_SMALL})
+NEVER = frozenset(
+    {Reason.KIND_UNSUPPORTED, Reason.DATA_TOO_LARGE, Reason.NODE_LABELS, Reason.NODE_ACCELERATOR_MODEL, Reason.NODE_TOO_SMALL}
+)
 
 
 def words(reason: Reason) -> str:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from cluster.drivers import JOB_API_RUNS
 from cluster.protocol import Preview, ResultFile
+from cluster.replicas import CacheState
 from controlplane.api import schemas
 from controlplane.api.price_schemas import TariffView
 from controlplane.api.progress_schemas import JobProgress
@@ -140,6 +141,10 @@ def tariff_view(prices: Prices, now: float) -> TariffView | None:
     )  # fmt: skip
 
 
+def _cache_view(copies: CacheState) -> schemas.CacheView:
+    return schemas.CacheView.model_validate(copies.model_dump(include=set(schemas.CacheView.model_fields)))
+
+
 def cluster_view(
     cluster: ClusterRecord, nodes: Sequence[NodeRecord], use: dict[tuple[str, str], NodeUse], runs: int, capacity: Capacity, now: float
 ) -> schemas.ClusterView:
@@ -153,7 +158,7 @@ def cluster_view(
     return schemas.ClusterView(
         name=spec.name, backend=spec.backend, mode=spec.mode, jurisdiction=spec.jurisdiction, labels=dict(spec.labels), prices=spec.prices,
         on_lease_lost=spec.on_lease_lost, carbon=spec.carbon, ray_jobs=spec.ray_jobs, tariff=tariff_view(spec.prices, now),
-        cache=schemas.CacheView.model_validate(cluster.copies.model_dump(exclude={"versions"})) if cluster.copies else None,
+        cache=_cache_view(cluster.copies) if cluster.copies else None,
         inbound_bandwidth_mib_s=spec.inbound_bandwidth_mib_s, health=cluster.health.value, cordon=cluster.cordon,  # type: ignore[arg-type]
         detail=cluster.detail, backend_version=cluster.backend_version, remote_id=cluster.remote_id,
         scaling=scaling_view(cluster), driver=cluster.driver, runs_only=JOB_API_RUNS if cluster.driver.way == "job-api" else "",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+from workloads.sizes import size as size
+
 MISSING = "-"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _STEPS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
@@ -26,10 +28,10 @@ def span(seconds: float | None) -> str:
     if seconds < 10:
         return f"{seconds:.1f}s"
     whole = round(seconds)
-    for size, unit, smaller_size, smaller_unit in _STEPS:
-        if whole >= size:
-            rest = whole % size // smaller_size
-            return f"{whole // size}{unit}{rest}{smaller_unit}" if rest else f"{whole // size}{unit}"
+    for large, unit, small, smaller_unit in _STEPS:
+        if whole >= large:
+            rest = whole % large // small
+            return f"{whole // large}{unit}{rest}{smaller_unit}" if rest else f"{whole // large}{unit}"
     return f"{whole}s"
 
 
@@ -48,15 +50,6 @@ def lasted(start: datetime | None, end: datetime | None) -> str:
 def clock(moment: datetime | None) -> str:
     """A moment in local time, to the second."""
     return MISSING if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def size(count: float) -> str:
-    """Bytes in the largest binary unit that leaves at least 1."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
 
 
 def number(value: float) -> str:

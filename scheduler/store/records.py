@@ -255,7 +255,9 @@ class ClusterRecord:
     @property
     def inbound(self) -> Inbound:
         """How data comes to it."""
-        return Inbound(self.spec.inbound_bandwidth_mib_s, self.links, self.copies.held if self.copies else frozenset())
+        if self.copies is None:
+            return Inbound(self.spec.inbound_bandwidth_mib_s, self.links)
+        return Inbound(self.spec.inbound_bandwidth_mib_s, self.links, self.copies.held, self.copies.folder_bytes or None)
 
 
 @dataclass(frozen=True)

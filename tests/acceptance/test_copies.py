@@ -148,14 +148,28 @@ def test_copies_go_when_the_last_licence_at_their_place_ends(market: Network) ->
     assert market.cluster("gz")["cache"]["used_bytes"] == 0
 
 
-def test_an_input_larger_than_the_cache_ends_a_run_with_its_own_cause(market: Network) -> None:
+def test_inputs_larger_than_every_cache_are_refused_with_sizes_and_a_remedy(market: Network) -> None:
     grant(market)
+    until(lambda: market.cluster("gz")["cache"] is not None, "its agent has told")
     small = market.clusters["gz"].copies
     assert small is not None
+    waiting = market.submit(reads(name="early", start_after="2099-01-01T00:00:00Z", placement=AT_GZ))["id"]
     small._capacity_bytes = MIB
-    failed = market.wait(market.submit(reads(placement=AT_GZ, retry={"attempts": 1}))["id"])
-    assert (failed["state"], failed["cause"]) == ("failed", "cache")
-    assert "there is no room" in failed["message"]
+    until(lambda: market.cluster("gz")["cache"]["capacity_bytes"] == MIB, "its agent has told that there is less room")
+    verdict = plan_at_gz(market)
+    assert (verdict["verdict"], [item["reason"] for item in verdict["obstacles"]]) == ("refused", ["data_too_large"])
+    (obstacle,) = verdict["obstacles"]
+    assert obstacle["message"].startswith("the inputs that have to be copied there take 2.4 MiB (nyc/flights@1 2.4 MiB)")
+    assert obstacle["message"].endswith("and its cache holds 1.0 MiB")
+    assert "raise CPN_CACHE_GIB of its agent, or run at sh" in obstacle["remedy"]
+    answer = market.operator.post("/jobs", json=reads(placement=AT_GZ))
+    errors = {item["reason"]: item["message"] for item in answer.json()["errors"]}
+    assert (answer.status_code, set(errors)) == (403, {"data_too_large", "job_cluster"})
+    assert errors["data_too_large"] == f"gz: {obstacle['message']} ({obstacle['remedy']})"
+    assert market.wait(market.submit(reads())["id"])["runs"][0]["cluster"] == "sh", "another cluster takes it"
+    # What was submitted while there was room is not placed there in vain, and says what it waits for.
+    told = market.ok(market.operator.get(f"/jobs/{waiting}/explanation"))
+    assert [item["reason"] for one in told["verdicts"] if one["cluster"] == "gz" for item in one["obstacles"]] == ["data_too_large"]
 
 
 def test_links_are_asked_for_by_a_cluster_that_there_is(market: Network) -> None:

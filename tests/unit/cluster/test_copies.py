@@ -55,7 +55,7 @@ async def test_what_was_used_longest_ago_makes_room_and_never_what_a_run_reads()
         where.copies.take(letter, [(sha(letter), 10 * MIB, "gz")])
         where.copies.leave(letter)
     assert where.copies.state() == CacheState(
-        capacity_bytes=30 * MIB, used_bytes=30 * MIB, copies=3, versions=(sha("a"), sha("c"), sha("d"))
+        capacity_bytes=30 * MIB, used_bytes=30 * MIB, copies=3, folder_bytes=30 * MIB, versions=(sha("a"), sha("c"), sha("d"))
     )
     where.start(run_request("large-1", inputs={"x": data("e", 21)}))
     assert (ended(where, "large-1").outcome, ended(where, "large-1").category) == ("failed", "cache")

@@ -173,3 +173,40 @@ def test_what_the_job_api_cannot_run_is_refused_there_with_the_reason(fields: di
     assert against.reason is Reason.KIND_UNSUPPORTED
     assert against.message == f"the cluster is driven by Ray's Job API ({BY_JOB_API.why}), which cannot run {missing}"
     assert "run the agent on a node, with the cluster's own Ray and Python" in against.remedy
+
+
+def test_inputs_that_fit_into_no_cache_together_are_named_with_sizes_and_a_way_out() -> None:
+    a, b = (InputData(name, product(), version(number=number, sha256=name * 64), (licence(),)) for number, name in enumerate("ab", 1))
+    room = Inbound(256.0, most_bytes=2 * 2**30 - 1)
+    assert assess(job_spec(), [a], GZ, NOW, room).against == ()
+    (found,) = assess(job_spec(), [a, b], GZ, NOW, room).against
+    assert found.reason is Reason.DATA_TOO_LARGE
+    assert found.message == (
+        "the inputs that have to be copied there take 2.0 GiB (nycflights/flights@1 1.0 GiB, nycflights/flights@2 1.0 GiB), "
+        "and its cache holds 2.0 GiB"
+    )
+    assert found.remedy == ("publish replicas on disks of gz-1, or have its operator raise CPN_CACHE_GIB of its agent, or run at sh-1")
+
+
+@pytest.mark.parametrize(
+    ("most_bytes", "uris", "refused"),
+    [
+        (1, {"gz-1": "/data/a"}, False),
+        (1, {"gz-1": "https://gz/a"}, True),
+        (1, {"sh-1": "/data/a", "gz-1": "/data/a"}, False),
+        (2**30, {"sh-1": "/data/a"}, False),
+        (None, {"sh-1": "/data/a"}, False),
+    ],
+    ids=["on a disk there", "there, and on no disk", "on a disk there too", "it just fits", "nothing is told of the cache"],
+)
+def test_what_lies_on_a_disk_of_the_cluster_takes_no_room_in_its_cache(most_bytes: int | None, uris: dict[str, str], refused: bool) -> None:
+    replicas = [{"cluster": name, "uri": uri} for name, uri in uris.items()]
+    found = assess(
+        job_spec(), [InputData("f", product(), version(replicas=replicas), (licence(),))], GZ, NOW, Inbound(1.0, most_bytes=most_bytes)
+    )
+    assert [against.reason for against in found.against] == [Reason.DATA_TOO_LARGE] * refused
+
+
+def test_a_version_that_is_read_twice_takes_its_room_once() -> None:
+    twice = [flights(), InputData("again", product(), version(), (licence(),))]
+    assert assess(job_spec(), twice, GZ, NOW, Inbound(1.0, most_bytes=2**30)).against == ()
