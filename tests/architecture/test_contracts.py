@@ -22,6 +22,7 @@ BREACHES = {
     "backends": ("cluster/agent.py", "import cluster.backends.memory"),
     "backends-apart": ("cluster/backends/memory.py", "import cluster.backends.ray.backend"),
     "ray": ("controlplane/daemon.py", "import ray"),
+    "kubernetes": ("controlplane/daemon.py", "import kubernetes"),
     "sqlalchemy": ("scheduler/cycle.py", "import sqlalchemy"),
 }
 
