@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from tests.kube.kubelet import Kubelet
     from tests.ray import SmallRay
+    from tests.s3 import S3Server
 
 settings.register_profile("cpn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("cpn"), derandomize=True)
@@ -54,12 +55,37 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallRay]:
-    """One small, real Ray for all tests that leave it as they found it. Nothing of it may be left at the end."""
+def s3_place() -> Iterator[S3Server]:
+    """The address of an object store that does not answer yet."""
+    from tests.s3 import S3Server as Server
+
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_place: S3Server) -> Iterator[S3Server]:
+    """That object store, running, and this process with the settings that reach it."""
+    from tests.s3 import only
+
+    s3_place.start()
+    with only(s3_place.variables()):
+        yield s3_place
+
+
+@pytest.fixture(scope="session")
+def ray_head(tmp_path_factory: pytest.TempPathFactory, s3_place: S3Server) -> Iterator[SmallRay]:
+    """One small, real Ray for all tests that leave it as they found it. Nothing of it may be left at the end.
+
+    Its node has the settings that reach the object store.
+    """
     from tests.ray import SmallRay as Head
     from tests.ray import running
+    from tests.s3 import only
 
-    with running(Head("tests", tmp_path_factory.mktemp("ray"))) as head:
+    folder = tmp_path_factory.mktemp("ray")
+    with only(s3_place.variables_with_file(folder)), running(Head("tests", folder)) as head:
         yield head
 
 

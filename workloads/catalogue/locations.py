@@ -1,7 +1,7 @@
 """Where a version's bytes lie, as an fsspec URI, and how they are read: in one pass, counted and hashed.
 
-A plain absolute path and `file://` are this machine; http, https and the object stores are reached through
-fsspec and need its driver installed. Chained URIs (`zip::…`) and protocols that run something else are not
+A plain absolute path and `file://` are this machine; all else is reached through fsspec: http, https and S3 (see `s3.py`) as they
+come, other object stores where their driver is installed. Chained URIs (`zip::…`) and protocols that run something else are not
 taken. Messages never show what a URI may carry in secret: its user information and its query.
 """
 
@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
+from workloads.catalogue import s3
 from workloads.errors import CacheError, DataChangedError, DataError, DataUnavailableError
 
-PROTOCOLS = frozenset({"file", "http", "https", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hdfs", "webhdfs"})
+PROTOCOLS = frozenset({"file", "http", "https", *s3.PROTOCOLS, "gs", "gcs", "abfs", "abfss", "az", "hdfs", "webhdfs"})
 CHUNK_BYTES = 4 * 1024 * 1024
 
 _SUFFIX = re.compile(r"((?:\.csv)?\.[a-z0-9]{1,8})$", re.IGNORECASE)
@@ -45,6 +46,8 @@ def local_path(uri: str) -> Path | None:
         return Path(uri)
     if parts.scheme not in PROTOCOLS:
         raise DataError(f"{shown(uri)!r} has no supported protocol; write an absolute path or one of: {', '.join(sorted(PROTOCOLS))}")
+    if s3.is_s3(uri):
+        s3.bucket_and_key(uri)
     if parts.scheme != "file":
         return None
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
@@ -84,7 +87,7 @@ def prepare(uri: str) -> None:
         with _readable(uri):
             import fsspec  # type: ignore[import-untyped]
 
-            fsspec.core.url_to_fs(uri)
+            s3.filesystem().connect() if s3.is_s3(uri) else fsspec.core.url_to_fs(uri)
 
 
 def read_on(uri: str, target: IO[bytes], *, most_bytes: int, moved: Moved) -> Measure:
@@ -163,6 +166,9 @@ def _opened(uri: str, start: int = 0) -> Iterator[tuple[IO[bytes], int]]:
 def _open_elsewhere(uri: str, start: int) -> tuple[IO[bytes], int]:
     import fsspec
 
+    if s3.is_s3(uri):
+        opened = s3.open_object(uri)
+        return opened, opened.seek(start)
     filesystem, place = fsspec.core.url_to_fs(uri)
     if not uri.startswith("http"):
         stream: Any = filesystem.open(place, "rb", cache_type="readahead", block_size=CHUNK_BYTES)
@@ -178,14 +184,25 @@ def _open_elsewhere(uri: str, start: int) -> tuple[IO[bytes], int]:
 
 @contextmanager
 def _readable(uri: str) -> Iterator[None]:
-    """Turn what a place's driver raises into DataUnavailableError."""
+    """Turn what a place's driver raises into DataUnavailableError, and what says that it changed meanwhile into DataChangedError."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise DataUnavailableError(f"there is no file at {shown(uri)}") from error
-    except ImportError as error:
-        raise DataUnavailableError(f"{shown(uri)} needs a driver that is not installed here: {error}") from error
-    except PermissionError as error:
-        raise DataUnavailableError(f"{shown(uri)} may not be read by this process") from error
-    except Exception as error:  # drivers raise errors of their own libraries: aiohttp, botocore, google
-        raise DataUnavailableError(f"{shown(uri)} cannot be read: {type(error).__name__}") from error
+    except DataError:
+        raise
+    except Exception as error:
+        raise _unreadable(uri, error) from error
+
+
+def _unreadable(uri: str, error: Exception) -> DataError:
+    """What is wrong with a place, by what its driver raised; drivers have errors of their own libraries: aiohttp, botocore, google."""
+    if s3.is_s3(uri) and not isinstance(error, ImportError):
+        if s3.is_changed(error):
+            return DataChangedError(f"{shown(uri)} was replaced while it was read; publish what is there now as a new version")
+        return DataUnavailableError(s3.words(uri, error))
+    if isinstance(error, FileNotFoundError):
+        return DataUnavailableError(f"there is no file at {shown(uri)}")
+    if isinstance(error, ImportError):
+        return DataUnavailableError(f"{shown(uri)} needs a driver that is not installed here: {error}")
+    if isinstance(error, PermissionError):
+        return DataUnavailableError(f"{shown(uri)} may not be read by this process")
+    return DataUnavailableError(f"{shown(uri)} cannot be read: {type(error).__name__}")

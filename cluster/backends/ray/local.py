@@ -27,6 +27,7 @@ from cluster.backends.ray.gcs import has_nodes
 from cluster.backends.ray.ports import PortBlock, take_block
 from cluster.errors import UnreachableError
 from cluster.runs.leashed import Leashed, put_on_leash, read_report
+from workloads.catalogue.s3 import SETTINGS
 
 MIN_OBJECT_STORE_BYTES = 80 * 1024 * 1024
 _LONGEST_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.0000"
@@ -192,11 +193,11 @@ class LocalRay:
         return [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats", *flags]
 
     def _environment(self) -> dict[str, str]:
-        """What the head's processes see: no secret of ours but the token's place, and where our code lies."""
+        """What the head's processes see: where our code and the token lie, and how they reach the object stores that data lies in."""
         assert self._temporary is not None
         root = str(Path(cluster.__file__).parent.parent)
         return {
-            **{name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
+            **{name: os.environ[name] for name in (*_KEPT_ENVIRONMENT, *SETTINGS) if name in os.environ},
             "PYTHONPATH": root,
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token_file.absolute()),

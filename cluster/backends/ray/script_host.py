@@ -17,6 +17,7 @@ from typing import Any
 
 from cluster.backends.ray.census import Books, Census, namespace_of
 from cluster.backends.ray.grant import Breach, Grant
+from workloads.catalogue.s3 import SECRETS
 from workloads.runners.process import resolve_command
 
 LOOK_S = 1.0
@@ -39,8 +40,9 @@ def ray_environment(run: Mapping[str, Any], root: Path) -> dict[str, Any]:
     """The job's runtime environment as Ray takes it: folders by their place, packages from the operator's directory alone."""
     asked = run["runtime_env"] or {}
     found: dict[str, Any] = {}
-    if asked.get("env_vars"):
-        found["env_vars"] = dict(asked["env_vars"])
+    # Ray's workers have what their node was started with, and the program's tasks run in them.
+    if variables := {**{name: "" for name in SECRETS if name in os.environ}, **(asked.get("env_vars") or {})}:
+        found["env_vars"] = variables
     if asked.get("py_modules"):
         found["py_modules"] = [str(root / "work" / folder) for folder in asked["py_modules"]]
     if asked.get("pip"):
