@@ -44,6 +44,7 @@ USUAL = {
     State.SUCCEEDED: Cause.FINISHED, State.FAILED: Cause.INFRASTRUCTURE, State.CANCELLED: Cause.CANCELLED_BY_USER,
     State.PREEMPTED: Cause.PREEMPTED, State.LOST: Cause.RUN_LOST,
 }  # fmt: skip
+NO_USAGE = Usage()
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Reconciled:
     stale: int = 0
     wanted: tuple[Wanted, ...] = ()  # What the cluster's autoscaler is asked for.
     scaled: list[tuple[str, float]] = field(default_factory=list)  # Cluster, seconds until nodes came that were asked for.
-    caches: list[tuple[str, Usage]] = field(default_factory=list)  # The cluster of each run that ended by its report, and what it used.
+    caches: list[tuple[str, Usage]] = field(default_factory=list)  # Cluster and use of each that ended by its report, if any.
     resized: list[Resized] = field(default_factory=list)
 
     @property
@@ -249,7 +250,8 @@ def _finish(books: _Books, job: JobRecord, run: RunRecord, event: RunFinished) -
     end_run(books.changes, books.terms, job, run, finish, cause, now=books.now, message=message, event=event, spared=spared)
     books.forget(run.cluster, run.id)
     books.done.ended.append((run.id, finish.value, cause.value))
-    books.done.caches.append((run.cluster, event.usage))
+    if event.usage != NO_USAGE:
+        books.done.caches.append((run.cluster, event.usage))
     if event.usage.transfers:
         fleet.note_transfers(books.conn, run.cluster, event.usage.transfers, books.now)
     _ring_after_end(books, run)

@@ -28,6 +28,7 @@ from controlplane.api import (
 )
 from controlplane.api.auth import deny_undeclared
 from controlplane.api.describe import PROBLEMS, describe
+from controlplane.api.direct import DirectApp
 from controlplane.wiring import ControlPlane
 from scheduler.store.session import ping
 
@@ -39,7 +40,7 @@ PARTS = (agents, jobs, batches, job_logs, joining, clusters, products, queues, a
 
 def create_app(plane: ControlPlane | None) -> FastAPI:
     """The application of a control plane; without one it only describes itself."""
-    app = FastAPI(
+    app = DirectApp(
         title="cpn", version=VERSION, docs_url="/docs", redoc_url=None,
         # A body without a Content-Type is read as the JSON that it must be; another type is refused in words.
         strict_content_type=False,
@@ -52,6 +53,7 @@ def create_app(plane: ControlPlane | None) -> FastAPI:
         app.include_router(part.router, prefix=PREFIX, dependencies=[Depends(deny_undeclared)], responses=PROBLEMS)
     app.include_router(_health_routes())
     problems.install(app)
+    app.shorten(v1_routes())
     app.openapi = lambda: describe(app, v1_routes())  # type: ignore[method-assign]
     return app
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,8 @@ from starlette.concurrency import run_in_threadpool
 from controlplane.api import direct
 from controlplane.api.auth import Buyer, Plane
 from controlplane.api.batch_schemas import BatchItem, BatchVerdict, ItemVerdict, JobBatch
-from controlplane.api.jobs import KEY, new_job_id, own_tenant
+from controlplane.api.job_ids import new_job_id
+from controlplane.api.jobs import KEY, own_tenant
 from controlplane.api.problems import TITLES, faults_of
 from controlplane.api.schemas import FieldProblem, ProblemView
 from controlplane.settings import Settings
@@ -44,15 +45,10 @@ Errors = dict[int, RefusedError | InvalidError | ConflictError]
 class BoundedRoute(direct.DirectRoute):
     """A route that reads no more of a body than CPN_MAX_BATCH_BYTES."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The usual handler, given the body that was read."""
-        handle = super().get_route_handler()
-
-        async def bounded(request: Request) -> Response:
-            request._body = await _body_of(request, request.app.state.plane.settings.max_batch_bytes)
-            return await handle(request)
-
-        return bounded
+    async def short(self, request: Request) -> Response | None:
+        """The usual answer, given the body that was read."""
+        request._body = await _body_of(request, request.app.state.plane.settings.max_batch_bytes)
+        return await super().short(request)
 
 
 async def _body_of(request: Request, most: int) -> bytes:

@@ -3,20 +3,23 @@
 FastAPI resolves what a function asks for anew at each request, by a walk over its dependencies, and writes its answer in several steps.
 For a function that asks for nothing but a body, its caller, the control plane, and texts from path and headers, that can be said
 beforehand. Only requests without a fault are answered so; all others take the usual way, so that errors, and the description of the
-API, are FastAPI's.
+API, are FastAPI's. Nor does such a request pass through the layers around FastAPI's routes: its path is looked up, and what is raised
+is answered by the same table of problems.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
+from starlette.types import Message, Receive, Scope, Send
 
+from controlplane.api import problems
 from controlplane.api.auth import Allow, plane_of
 
 JSON = "application/json"
@@ -91,18 +94,81 @@ def _document(body: bytes) -> Any:
 class DirectRoute(APIRoute):
     """A route whose function asks for a body, its caller, the control plane and texts only, and answers with a response that it wrote."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The usual handler, and before it the short way."""
-        usual, plan = super().get_route_handler(), _Plan.of(self)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._plan = _Plan.of(self)
 
-        async def handle(request: Request) -> Response:
-            arguments = await plan.arguments(request)
-            if arguments is None:
-                return await usual(request)
-            answer: Response = await self.endpoint(**arguments)
-            return answer
+    async def short(self, request: Request) -> Response | None:
+        """The answer to a request without a fault; None for one that has to take the usual way."""
+        arguments = await self._plan.arguments(request)
+        if arguments is None:
+            return None
+        answer: Response = await self.endpoint(**arguments)
+        return answer
 
-        return handle
+
+class DirectApp(FastAPI):
+    """An application that looks direct routes up by their paths, and hands everything else to FastAPI."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._fixed: dict[str, DirectRoute] = {}
+        self._open: list[tuple[str, str, str, DirectRoute]] = []
+
+    def shorten(self, routes: Iterable[tuple[str, APIRoute]]) -> None:
+        """Look these up, as far as they are direct, by their whole paths, in which at most one part is open."""
+        for path, route in routes:
+            if not isinstance(route, DirectRoute):
+                continue
+            before, brace, rest = path.partition("{")
+            name, _, after = rest.partition("}")
+            if "{" in after or ":" in name:
+                raise TypeError(f"{path} has more open parts than one, or one that is not plain text")
+            if brace:
+                self._open.append((before, after, name, route))
+            else:
+                self._fixed[path] = route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        found = self._find(scope) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if found is None:
+            await super().__call__(scope, receive, send)
+            return
+        route, path_params = found
+        request = Request({**scope, "app": self, "path_params": path_params}, receive)
+        try:
+            answer = await route.short(request)
+        except Exception as error:
+            answer = problems.answer(request, error)
+        if answer is None:
+            await super().__call__(scope, _again(request, receive), send)
+        else:
+            await answer(scope, receive, send)
+
+    def _find(self, scope: Scope) -> tuple[DirectRoute, dict[str, str]] | None:
+        path: str = scope["path"]
+        if (route := self._fixed.get(path)) is not None:
+            return route, {}
+        for before, after, name, route in self._open:
+            part = path[len(before) : len(path) - len(after)]
+            if part and "/" not in part and path == before + part + after:
+                return route, {name: part}
+        return None
+
+
+def _again(request: Request, receive: Receive) -> Receive:
+    """What gives a body that was read once more, and then what comes."""
+    body: bytes | None = getattr(request, "_body", None)
+
+    async def again() -> Message:
+        nonlocal body
+        if body is None:
+            return await receive()
+        given, body = body, None
+        return {"type": "http.request", "body": given, "more_body": False}
+
+    return again
 
 
 def post(router: APIRouter, path: str, *, kind: type[DirectRoute] = DirectRoute, **options: Any) -> Callable[[F], F]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 import re
-import secrets
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +17,7 @@ from controlplane.api import direct, views
 from controlplane.api.auth import Buyer, Plane, Reader
 from controlplane.api.explanation_schemas import ExplanationView
 from controlplane.api.found_jobs import Found, check_kept, explanation, find, in_full, load, look_up, page_views
+from controlplane.api.job_ids import new_job_id
 from controlplane.api.paging import Cursor, Limit, decode_number, encode
 from controlplane.api.promises import flexible_plan, told
 from controlplane.api.prose import verdict_view
@@ -42,19 +42,9 @@ from workloads.spec import JobSpec
 router = APIRouter(tags=["jobs"])
 Wait = Annotated[float, Query(ge=0, le=60, description="seconds to wait for news")]
 KEY = re.compile(r"^[\x21-\x7e]{1,200}$")
-ALPHABET, ID_LENGTH = "abcdefghjkmnpqrstuvwxyz23456789", 12
 FILE: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
 GONE: dict[int | str, dict[str, Any]] = {410: {"description": "It is not kept any more"}}
 REPEATED: dict[int | str, dict[str, Any]] = {200: {"model": JobView, "description": "The first job under this Idempotency-Key"}}
-
-
-def new_job_id() -> str:
-    """A fresh id: 12 characters of 31 kinds, about 59 bits."""
-    left, found = secrets.randbelow(len(ALPHABET) ** ID_LENGTH), "job-"
-    for _ in range(ID_LENGTH):
-        left, place = divmod(left, len(ALPHABET))
-        found += ALPHABET[place]
-    return found
 
 
 def own_tenant(principal: Principal, spec: JobSpec) -> None:

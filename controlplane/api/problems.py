@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -41,14 +42,14 @@ def problem(status: int, kind: str, detail: str, errors: Sequence[FieldProblem] 
 
 def install(app: FastAPI) -> None:
     """Answer every error in this form."""
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(InvalidError, _invalid)
-    app.add_exception_handler(RefusedError, _refused)
-    app.add_exception_handler(NotFoundError, lambda _, error: problem(404, "not-found", str(error)))
-    app.add_exception_handler(ConflictError, lambda _, error: problem(409, "conflict", str(error)))
-    app.add_exception_handler(StoreUnavailableError, lambda _, error: problem(503, "unavailable", str(error)))
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _internal)
+    for kind, handle in _handlers().items():
+        app.add_exception_handler(kind, handle)
+
+
+def answer(request: Request, error: Exception) -> JSONResponse:
+    """What is answered where this was raised."""
+    handlers = _handlers()
+    return next(handlers[kind] for kind in type(error).__mro__ if kind in handlers)(request, error)
 
 
 def _fields(problems: Sequence[Problem]) -> list[FieldProblem]:
@@ -91,3 +92,17 @@ def _http(_request: Request, error: Exception) -> JSONResponse:
 def _internal(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return problem(500, "internal", "the server's log has the details; nothing was changed unless an answer said so")
+
+
+@cache
+def _handlers() -> Mapping[type[Exception], Callable[[Request, Exception], JSONResponse]]:
+    return {
+        RequestValidationError: _validation,
+        InvalidError: _invalid,
+        RefusedError: _refused,
+        NotFoundError: lambda _, error: problem(404, "not-found", str(error)),
+        ConflictError: lambda _, error: problem(409, "conflict", str(error)),
+        StoreUnavailableError: lambda _, error: problem(503, "unavailable", str(error)),
+        HTTPException: _http,
+        Exception: _internal,
+    }

@@ -73,6 +73,8 @@ class Store:
         self.engine = _engine(url)
         self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._closed = False
+        self._is_file = self.engine.dialect.name == "sqlite"
+        self._kept: Connection | None = None
         self._thread = threading.Thread(target=self._write_loop, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -102,6 +104,8 @@ class Store:
         self._closed = True
         self._writes.put(None)
         self._thread.join()
+        if self._kept is not None:
+            self._kept.close()
         self.engine.dispose()
 
     def _write_loop(self) -> None:
@@ -130,7 +134,7 @@ class Store:
         done: list[tuple[_Write, Any]] = []
         callbacks: list[Callable[[], None]] = []
         try:
-            with self.engine.begin() as conn:
+            with self._begun() as conn:
                 for write in batch:
                     if not write.future.set_running_or_notify_cancel():
                         # Nobody waits for it any more; from here on it can no longer be cancelled.
@@ -157,6 +161,27 @@ class Store:
             write.future.set_result(answer)
         for callback in callbacks:
             callback()
+
+    @contextmanager
+    def _begun(self) -> Iterator[Connection]:
+        """The writer's connection in a transaction that is committed at the end, or rolled back.
+
+        A file's is kept: to take it from the pool and give it back costs a tenth of a small write. A server's is not, because the pool
+        sees whether it is still there.
+        """
+        if not self._is_file:
+            with self.engine.begin() as conn:
+                yield conn
+            return
+        if self._kept is None:
+            self._kept = self.engine.connect()
+        try:
+            with self._kept.begin():
+                yield self._kept
+        except BaseException:
+            kept, self._kept = self._kept, None
+            kept.close()
+            raise
 
 
 @contextmanager

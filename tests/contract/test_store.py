@@ -127,6 +127,19 @@ def test_a_database_error_in_one_write_spares_the_batch(store: Store) -> None:
     assert good.result().id == "job-b"
 
 
+def test_after_a_commit_that_failed_the_next_write_is_stored(store: Store) -> None:
+    def undone(tx: object) -> None:
+        insert_job(tx.conn, columns("job-undone"))  # type: ignore[attr-defined, arg-type]
+        # The transaction ends too early, so there is nothing left to commit.
+        tx.conn.exec_driver_sql("ROLLBACK")  # type: ignore[attr-defined]
+
+    with pytest.raises(Exception, match=r"(?i)savepoint"):
+        store.write(undone)
+    assert store.write(lambda tx: insert_job(tx.conn, columns("job-next"))).id == "job-next"
+    with store.read() as conn, pytest.raises(NotFoundError):
+        jobs.get_job(conn, "job-undone")
+
+
 def test_callbacks_run_after_the_commit_and_never_for_failed_writes(store: Store, url: str) -> None:
     seen: list[str] = []
     other = Store(url)
