@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from workloads.engines import ONE_WORKER_S
 
@@ -20,6 +21,7 @@ BACKFILL, MOST_HEADS = ("none", "easy", "conservative"), 200
 # What CPN_SCORES may name, as in `scheduler.engine.snapshot.Weights`, and the most that one may count.
 SCORES = ("price", "transfer", "start", "run", "fragmentation", "topology", "spread", "pack", "carbon")
 MOST_WEIGHT = 1e6
+DATABASES = ("postgresql://", "postgres://", "postgresql+psycopg://", "sqlite:///")
 
 
 @dataclass(frozen=True)
@@ -144,9 +146,20 @@ def load(environ: dict[str, str] | None = None, **overrides: Any) -> Settings:
         raise ValueError(f"CPN_BACKFILL_HEADS={values['backfill_heads']} must be from 1 to {MOST_HEADS}")
     if not 0 <= values.get("flexible", 0) <= MOST_HEADS:
         raise ValueError(f"CPN_FLEXIBLE={values['flexible']} must be from 0 to {MOST_HEADS}")
+    _check_database(values.get("database_url", ""))
     settings = Settings(**values)
     settings.score_weights  # noqa: B018 - refuses what it cannot read
     return settings
+
+
+def _check_database(url: str) -> None:
+    """Refuse what is no URL of a database that a store can have; it is not repeated, because it may hold a password."""
+    try:
+        sound = not url or (url.startswith(DATABASES) and urlsplit(url).port != 0)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError("CPN_DATABASE_URL is not the URL of a database; write it like postgresql://USER:PASSWORD@HOST:5432/DATABASE")
 
 
 def _weight(name: str, text: str) -> float:

@@ -6,6 +6,7 @@ SchedulerError
 ├── StaleStateError          a guarded write found another version or epoch
 ├── NotFoundError            no such object
 ├── ConflictError            the object exists already, or its state forbids this
+│   └── NewerSchemaError     a newer version migrated the database; only that version, or a later one, can use it
 ├── RefusedError             policy forbids it (licence, residency, budget); carries every reason
 ├── InvalidError             the request is wrong; carries the field's path and a remedy
 ├── CaptureError             a file of captured decisions cannot be read; names file and line
@@ -39,6 +40,10 @@ class NotFoundError(SchedulerError):
 
 class ConflictError(SchedulerError):
     """The object exists already, or is in a state that forbids this."""
+
+
+class NewerSchemaError(ConflictError):
+    """A newer version of cpn has migrated the database."""
 
 
 @dataclass(frozen=True)

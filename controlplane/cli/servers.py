@@ -1,4 +1,4 @@
-"""`cpn up`, `serve`, `demo`: the processes of a network; `cpn agent` stands in agents.py."""
+"""`cpn up`, `serve`, `migrate`, `demo`: the processes of a network; `cpn agent` stands in agents.py."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import Annotated, Any, Literal
 import typer
 
 from controlplane.cli.agents import agent
-from controlplane.cli.failures import usage
+from controlplane.cli.failures import NOT_REACHABLE, CommandError, usage
 from controlplane.cli.options import DataDir, Port
 from controlplane.cli.output import say
 
 
 def add_to(app: typer.Typer) -> None:
     """Put the commands without a group into an application."""
-    for command in (up, serve, agent, demo):
+    for command in (up, serve, migrate, agent, demo):
         app.command(command.__name__)(command)
+
+
+DatabaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="A PostgreSQL database instead of SQLite (CPN_DATABASE_URL).")]
 
 
 def _settings(**overrides: Any) -> Any:
@@ -54,9 +57,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen at. [default: 127.0.0.1]")] = None,
     port: Port = None,
     data_dir: DataDir = None,
-    database_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="A PostgreSQL database instead of SQLite (CPN_DATABASE_URL).")
-    ] = None,
+    database_url: DatabaseUrl = None,
     log_level: Annotated[Literal["debug", "info", "warning", "error"] | None, typer.Option(help="What is logged. [default: info]")] = None,
 ) -> None:
     """Run the control plane in the foreground."""
@@ -64,6 +65,41 @@ def serve(
     from controlplane.daemon import serve as run
 
     raise typer.Exit(run(settings))
+
+
+def migrate(
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if the database lacks steps of this version.")] = False,
+    wait: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long to wait while a server holds the database or it does not answer, like 10m.")
+    ] = "0s",
+) -> None:
+    """Bring the database to the schema of this version, as a server does when it starts; no server may use it meanwhile."""
+    import time
+
+    from controlplane.migration import bring_up_to_date
+    from scheduler.clock import SystemClock
+    from scheduler.errors import ConflictError
+    from scheduler.store.session import StoreUnavailableError
+    from workloads.resources import UnitError, parse_duration
+
+    settings = _settings(data_dir=data_dir, database_url=database_url)
+    try:
+        wait_s = parse_duration(wait)
+    except UnitError as error:
+        raise usage(f"--wait {error}") from error
+    try:
+        done = bring_up_to_date(settings, check=check, wait_s=wait_s, clock=SystemClock(), pause=time.sleep)
+    except StoreUnavailableError as error:
+        raise CommandError(str(error), status=NOT_REACHABLE, hint="look at --database-url, or CPN_DATABASE_URL") from error
+    except ConflictError as error:
+        raise CommandError(str(error)) from error
+    say(f"the database is at step {done.now}" + ("" if done.before == done.now else f", and was {_step(done.before)}"))
+
+
+def _step(step: str | None) -> str:
+    return f"at step {step}" if step else "empty"
 
 
 def demo(

@@ -10,16 +10,28 @@ from pathlib import Path
 
 from sqlalchemy import inspect, text
 
+from scheduler.errors import NewerSchemaError
 from scheduler.store.session import Connection, Store, answering
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 def migrate(store: Store) -> None:
-    """Apply every step that is missing; nothing when there is none. Raises StoreUnavailableError."""
+    """Apply every step that is missing; nothing when there is none. Raises NewerSchemaError, StoreUnavailableError."""
     with answering(), store.engine.begin() as conn:
-        if taken(conn) != newest_step():
+        if missing_steps(conn):
             _upgrade(conn)
+
+
+def missing_steps(conn: Connection) -> bool:
+    """Whether the database lacks steps of this version. Raises NewerSchemaError when it has taken some that this version does not know."""
+    at, newest = taken(conn), newest_step()
+    if at is not None and at > newest:
+        raise NewerSchemaError(
+            f"the database is at step {at}, and this version of cpn knows steps up to {newest}; use the version that migrated it, "
+            "or restore the backup from before"
+        )
+    return at != newest
 
 
 def newest_step() -> str:

@@ -21,7 +21,7 @@ HEAVY = (
     "ray", "prometheus_client",
 )  # fmt: skip
 COMMANDS = """
-up serve agent demo capacity simulate capture replay
+up serve migrate agent demo capacity simulate capture replay
 cluster: register token start-local stop-local doctor list show change cordon uncordon drain remove
 node: list
 product: publish list show grant revoke
