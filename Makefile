@@ -75,9 +75,11 @@ openapi: $(STAMP) ## Write docs/openapi.json anew
 wheel: $(STAMP) ## Build dist/*.whl with the pinned build backend
 	$(BIN)/uv build --quiet --wheel --no-build-isolation --offline --python $(BIN)/python
 
-lock: $(STAMP) ## Choose versions anew where pyproject.toml asks for it, and write both locks
+lock: $(STAMP) ## Choose versions anew where pyproject.toml asks for it, and write all locks
 	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --quiet --extra build --universal --python-version 3.11 --constraint requirements.lock \
+		--generate-hashes --no-emit-index-url --no-header --no-annotate --output-file requirements-image.lock
 	echo uv | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --no-annotate --output-file requirements-uv.lock
 

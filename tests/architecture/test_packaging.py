@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from tests.architecture.source import PACKAGES, ROOT, modules, pyproject
 
-LOCKS = ("requirements.lock", "requirements-uv.lock")
+LOCKS = ("requirements.lock", "requirements-uv.lock", "requirements-image.lock")
 TASKS = ("bench", "clean", "contracts", "demo", "help", "lint", "lock", "openapi", "setup", "test", "test-all", "types", "up", "wheel")
 DATA = ("cluster/ratings/accelerators.csv", "cluster/ratings/cpus.csv", "scheduler/store/migrations/script.py.mako")
 

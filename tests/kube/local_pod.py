@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import datetime as dt
 import os
@@ -16,6 +17,8 @@ from tests.kube.volumes import Fetch, Volumes
 
 Report = Callable[[dict[str, Any]], Awaitable[None]]
 MISSING_IMAGE = "registry.invalid/missing"
+# What an image runs where its container names no command: that of deploy/Containerfile.
+ENTRYPOINTS = {"cpn": (sys.executable, "-m", "controlplane.cli.main")}
 
 
 class LocalPod:
@@ -29,6 +32,7 @@ class LocalPod:
         self.over = asyncio.Event()
         self._ending = asyncio.Event()
         (self._container,) = pod["spec"]["containers"]
+        self._secrets: dict[str, str] = {}
 
     async def run(self, fetch: Fetch) -> None:
         """From the volumes to the end of the process, or until `end` where it cannot start."""
@@ -36,7 +40,7 @@ class LocalPod:
             if not await self._prepared(fetch):
                 return
             begun = _now()
-            argv = [self._word(word) for word in (*self._container.get("command", ()), *self._container.get("args", ()))]
+            argv = self._argv()
             with self.log.open("wb") as log:
                 self.process = await asyncio.create_subprocess_exec(
                     *argv, env=self._environment(), cwd=self._folder, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
@@ -70,7 +74,7 @@ class LocalPod:
             await self._report(self._status("Pending", {"waiting": {"reason": "ImagePullBackOff", "message": message}}))
             await self._ending.wait()
             return False
-        if missing := await asyncio.to_thread(self.volumes.fill, fetch):
+        if missing := await asyncio.to_thread(self._fill, fetch):
             waiting = {"reason": "CreateContainerConfigError", "message": missing}
             await self._report(self._status("Pending", {"waiting": waiting}))
             await self._ending.wait()
@@ -86,11 +90,26 @@ class LocalPod:
             return
         self._signal(signal.SIGKILL)
 
+    def _fill(self, fetch: Fetch) -> str | None:
+        """Bring what volumes and variables take from other objects; what is missing, or None."""
+        for entry in self._container.get("env", []):
+            if wanted := entry.get("valueFrom", {}).get("secretKeyRef"):
+                found = fetch("secrets", wanted["name"])
+                if found is None:
+                    return f'secret "{wanted["name"]}" not found'
+                self._secrets[entry["name"]] = base64.b64decode(found["data"][wanted["key"]]).decode()
+        return self.volumes.fill(fetch)
+
+    def _argv(self) -> list[str]:
+        image = self._container["image"].rpartition("/")[2].partition(":")[0]
+        given = [self._word(word) for word in (*self._container.get("command", ()), *self._container.get("args", ()))]
+        return given if self._container.get("command") else [*ENTRYPOINTS.get(image, ()), *given]
+
     def _environment(self) -> dict[str, str]:
         # The image's own: where programs are, and this very package.
         image = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(Path(__file__).parents[2])}
         named = {entry["name"]: entry for entry in self._container.get("env", [])}
-        given = {name: self._word(entry.get("value") or self._field(entry)) for name, entry in named.items()}
+        given = {name: self._word(self._secrets.get(name) or entry.get("value") or self._field(entry)) for name, entry in named.items()}
         return {**image, "HOSTNAME": self.pod["metadata"]["name"], **given}
 
     def _field(self, entry: dict[str, Any]) -> str:
