@@ -82,7 +82,8 @@ def migrate(
     from scheduler.clock import SystemClock
     from scheduler.errors import ConflictError
     from scheduler.store.session import StoreUnavailableError
-    from workloads.resources import UnitError, parse_duration
+    from workloads.errors import UnitError
+    from workloads.resources import parse_duration
 
     settings = _settings(data_dir=data_dir, database_url=database_url)
     try:
