@@ -115,8 +115,7 @@ def settle_engine(conn: Connection, spec: JobSpec, limit_s: float = ONE_WORKER_S
             verdict = judge_for_daft(spec.sql or "", {alias: version.columns for alias, version in versions.items()})
         except StatementError:
             return spec
-    refusal = next((f"it reads Parquet, and input {alias} is {version.format}" for alias, version in versions.items()
-                    if version.format != "parquet"), verdict.refusal)  # fmt: skip
+    refusal = verdict.refusal
     if spec.engine == "daft" and refusal is not None:
         words = f"Daft cannot run it: {refusal}; give engine: auto, which takes DuckDB then"
         raise InvalidError((Problem("engine", "statement", words),))

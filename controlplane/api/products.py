@@ -20,7 +20,7 @@ from scheduler.store import access, catalogue, fleet
 from scheduler.store.session import Transaction
 from workloads.catalogue.licence import Licence
 from workloads.catalogue.product import Product, ProductVersion
-from workloads.catalogue.publishing import Described, describe
+from workloads.catalogue.publishing import Described, describe, difference
 from workloads.errors import WorkloadError
 
 router = APIRouter(tags=["products"])
@@ -114,6 +114,8 @@ def _describe_all(plane: ControlPlane, product: str, request: VersionRequest) ->
             problems.append(Problem(f"replicas.{index}.uri", "data", str(error)))
     if not problems and len({item.sha256 for item in found}) > 1:
         problems.append(Problem("replicas", "different", "the replicas do not hold the same bytes; a version is one content"))
+    if not problems and request.columns is not None and (words := difference(request.columns, found[0].columns)):
+        problems.append(Problem("columns", "schema", f"the data has other columns: {words}; correct the data, or what is asked for"))
     if problems:
         raise InvalidError(tuple(problems))
     return found[0]

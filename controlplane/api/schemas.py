@@ -25,7 +25,7 @@ from controlplane.api.score_schemas import ScoreAspect as ScoreAspect
 from controlplane.api.speed_schemas import SpeedView
 from controlplane.api.window_schemas import WindowView
 from workloads.catalogue.pricing import Prices, Quote
-from workloads.catalogue.product import Format, Product, ProductVersion, Replica
+from workloads.catalogue.product import Column, Format, Product, ProductVersion, Replica
 from workloads.engines import EngineChoice
 from workloads.ray_jobs import RayJobs
 from workloads.resources import DurationSeconds, FlopsRate
@@ -167,6 +167,9 @@ class VersionRequest(Asked):
 
     format: Format
     replicas: tuple[Replica, ...] = Field(strict=False, min_length=1)
+    columns: tuple[Column, ...] | None = Field(
+        default=None, strict=False, description="the columns that it has to have, in this order; null: whichever it has"
+    )
 
 
 class LicenceRequest(Asked):

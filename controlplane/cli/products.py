@@ -32,14 +32,15 @@ def publish(
     """Publish a product, or a new version of one.
 
     The document has the product's terms (name, owner, classification, purposes, jurisdictions, price) and, for
-    a version, its format and its replicas: a list of {cluster, uri}. The server reads every replica.
+    a version, its format (parquet, csv, jsonl, arrow) and its replicas: a list of {cluster, uri}. With columns, a list
+    of {name, type}, data with others is refused. The server reads every replica.
     """
     from controlplane.api.schemas import VersionRequest
     from controlplane.cli.documents import read_document, validated
     from workloads.catalogue.product import Product
 
     document = read_document(file)
-    parts: dict[str, Any] = {key: document.pop(key) for key in ("format", "replicas") if key in document}
+    parts: dict[str, Any] = {key: document.pop(key) for key in ("format", "replicas", "columns") if key in document}
     product = validated(Product, document, str(file))
     request = validated(VersionRequest, parts, str(file)) if parts else None
     with connect(context) as client:

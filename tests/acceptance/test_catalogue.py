@@ -67,6 +67,30 @@ def test_data_that_is_not_there_is_refused(market: Network, tmp_path: Path) -> N
         assert answer.json()["errors"][0]["path"].startswith("replicas.0.")
 
 
+def test_lines_that_are_cut_and_columns_that_differ_are_refused(market: Network, tmp_path: Path) -> None:
+    publish(market, table(tmp_path))
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    whole.write_text('{"carrier": "AA", "delay": 1}\n')
+    cut.write_text('{"carrier": "AA", "delay": 1}\n{"carrier": "UA", "del')
+
+    def answered(path: Path, **fields: Any) -> Any:
+        version = {"format": "jsonl", "replicas": [{"cluster": "sh", "uri": path.as_uri()}], **fields}
+        return market.operator.post("/products/nyc/flights/versions", json=version)
+
+    refused = answered(cut)
+    (fault,) = refused.json()["errors"]
+    assert (refused.status_code, fault["path"], fault["reason"]) == (422, "replicas.0.uri", "data")
+    assert "line 2 is no JSON; is the file cut off?" in fault["message"]
+    asked = [{"name": "carrier", "type": "VARCHAR"}, {"name": "delay", "type": "DOUBLE"}, {"name": "tail", "type": "VARCHAR"}]
+    (fault,) = answered(whole, columns=asked).json()["errors"]
+    assert (fault["path"], fault["reason"]) == ("columns", "schema")
+    assert "delay is BIGINT instead of DOUBLE, tail is missing" in fault["message"]
+    asked = [{"name": "carrier", "type": "VARCHAR"}, {"name": "delay", "type": "BIGINT"}]
+    assert "order" in answered(whole, columns=asked[::-1]).json()["errors"][0]["message"]
+    assert answered(whole, columns=asked[:1]).json()["errors"][0]["message"].count("delay is not asked for") == 1
+    assert market.ok(answered(whole, columns=asked))["columns"] == asked
+
+
 def test_without_a_licence_a_job_is_refused_and_nothing_is_stored(market: Network, tmp_path: Path) -> None:
     publish(market, table(tmp_path))
     answer = market.operator.post("/jobs", json=reads())

@@ -10,7 +10,7 @@ from workloads.resources import MoneyAmount
 from workloads.spec import Jurisdiction, Name, ProductName, Purpose
 
 Classification = Literal["public", "internal", "restricted", "personal"]
-Format = Literal["parquet", "csv"]
+Format = Literal["parquet", "csv", "jsonl", "arrow"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 

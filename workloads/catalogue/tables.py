@@ -2,7 +2,8 @@
 
 The shape of a CSV file (delimiter, quoting, header, types) is found once over the whole file, never over a
 sample, and then fixed: a value far down that does not fit a guessed type would end a run that was planned
-well. Parquet carries its types. DuckDB reads both, confined to the files it is given.
+well. So are the columns of a file of JSON lines, one object a line. Parquet and Arrow (IPC files, which is what Feather 2 is) carry their
+types. DuckDB reads all of them, confined to the files it is given; an Arrow file through Arrow's own reader, batch by batch.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _CLOSED = {
     "python_enable_replacements": "false",
     "enable_external_file_cache": "false",
 }
+_NO_TYPE = '"NULL"'
 _NONE = "(empty)"  # DuckDB's word for a delimiter, quote or escape that a file does not use
 
 
@@ -57,10 +59,32 @@ def confine(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], settin
 
 
 def scan(connection: duckdb.DuckDBPyConnection, format: Format, path: Path) -> str:
-    """The SQL table function that reads a file. A CSV file is read through once for its shape. Raises duckdb.Error."""
+    """What stands for a file's rows behind FROM, on this connection. Text is read through once for its shape. Raises duckdb.Error."""
+    if format == "arrow":
+        return _registered(connection, path)
     file = literal(str(path))
     if format == "parquet":
         return f"read_parquet({file})"
+    return _csv(connection, file) if format == "csv" else _json_lines(connection, file)
+
+
+def _registered(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
+    import pyarrow.dataset as dataset  # type: ignore[import-untyped]
+
+    name = f"arrow:{path}"
+    connection.register(name, dataset.dataset(path, format="ipc"))
+    return identifier(name)
+
+
+def _json_lines(connection: duckdb.DuckDBPyConnection, file: str) -> str:
+    form = "format = 'newline_delimited', records = 'true'"
+    found = connection.execute(f"DESCRIBE FROM read_json({file}, {form}, sample_size = -1)").fetchall()
+    # A column of nothing but nulls has no type that could be written down.
+    columns = ", ".join(f"{literal(name)}: {literal('VARCHAR' if type_ == _NO_TYPE else type_)}" for name, type_, *_ in found)
+    return f"read_json({file}, {form}, columns = {{{columns}}})"
+
+
+def _csv(connection: duckdb.DuckDBPyConnection, file: str) -> str:
     result = connection.execute(f"SELECT * FROM sniff_csv({file}, sample_size = -1)")
     names = [column[0] for column in result.description or ()]
     shape = dict(zip(names, result.fetchall()[0], strict=True))

@@ -38,9 +38,6 @@ class DaftPlan:
 
 def plan_statement(sql: str, files: Mapping[str, InputTable]) -> DaftPlan:
     """Prove and translate a statement over files. Raises StatementError, also with the reason why Daft cannot run it."""
-    for alias, table in sorted(files.items()):
-        if table.format != "parquet":
-            raise StatementError(f"Daft reads Parquet, and input {alias} is {table.format}")
     connection = confined_connection([table.path for table in files.values()], {"threads": "1"})
     try:
         columns: dict[str, Sequence[Column]] = {}

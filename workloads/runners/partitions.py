@@ -107,7 +107,7 @@ def _by_size(groups: Sequence[tuple[int, int]], target: int) -> list[tuple[int, 
 
 
 def read_groups(inputs: Mapping[str, InputPath]) -> Iterator[Groups]:
-    """How the files are laid out; of a CSV file, which has no row groups, its rows are counted. Raises StatementError."""
+    """How the files are laid out; where they have no row groups, their rows are counted. Raises StatementError."""
     import pyarrow as pa  # type: ignore[import-untyped]
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 

@@ -18,8 +18,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from cluster.backends.ray.daft_share import Share, prepare_daft, quiet_daft, shares, wait_beyond_memory
-from cluster.runs.workspace import fetch_inputs
+from cluster.runs.workspace import fetch_inputs, node_root
 from workloads.errors import StatementError
+from workloads.runners.parquet_copies import ParquetCopies
 
 _USAGE_LIMIT_S = 5.0
 _INSIDES = (
@@ -49,7 +50,9 @@ class DaftWorker:
 
         # Held as long as this process lives, which ends with the run.
         self._fetched = await asyncio.to_thread(fetch_inputs, self._run)
-        use_files({alias: one.path for alias, one in self._fetched.paths.items()})
+        memory_bytes = self._share.memory_bytes(self._run) // 2
+        self._copies = ParquetCopies(node_root(), memory_bytes=memory_bytes, threads=self._share.cores(self._run))
+        use_files(await asyncio.to_thread(self._copies.of, self._fetched.paths))
         flotilla = _flotilla()
         made = flotilla.RaySwordfishActor.__ray_metadata__.modified_class
         self._inner = made(num_cpus=self._share.cores(self._run), num_gpus=0)

@@ -24,6 +24,7 @@ from cluster.runs.outcome import write_outcome
 from cluster.runs.workspace import STATEMENT_NAME, describe, failure_category
 from workloads.errors import DataError, StatementError
 from workloads.runners.daft_run import plain_words, plan_statement, run_plan
+from workloads.runners.parquet_copies import ParquetCopies
 from workloads.runners.sql import InputTable, SqlOutcome, run_statement
 
 START_LIMIT_S = 60.0
@@ -78,8 +79,10 @@ def _within_a_node(run: dict[str, Any], share: Share, tables: dict[str, InputTab
 
     plan = plan_statement(run["sql"], tables)
     daft.set_runner_native(num_threads=share.cores(run))
+    copies = _copies(run, share, output)
+    files = copies.of(tables)
     _end_when(lambda: wait_beyond_memory(run, share), output.parent)
-    return run_plan(plan, _files(tables), directory=output, parts=_PARTS_PER_CORE * share.cores(run))
+    return run_plan(plan, files, directory=output, parts=_PARTS_PER_CORE * share.cores(run))
 
 
 def _over_nodes(run: dict[str, Any], tables: dict[str, InputTable], output: Path, usage: dict[str, float]) -> SqlOutcome:
@@ -92,6 +95,9 @@ def _over_nodes(run: dict[str, Any], tables: dict[str, InputTable], output: Path
     crew = Crew(run, os.environ[GROUP_VARIABLE])
     # While their processes start.
     plan = plan_statement(run["sql"], tables)
+    # To cut the work, this process reads how many rows lie where.
+    copies = _copies(run, shares(run["nodes"])[0], output)
+    files = copies.of(tables)
     try:
         crew.use(START_LIMIT_S)
     except ray.exceptions.RayTaskError as error:
@@ -102,7 +108,7 @@ def _over_nodes(run: dict[str, Any], tables: dict[str, InputTable], output: Path
     _end_when(crew.wait_beyond_memory, output.parent)
     parts = _PARTS_PER_CORE * max(int(run["cpu"]), 1) * len(run["nodes"])
     try:
-        outcome = run_plan(plan, _files(tables), directory=output, parts=parts)
+        outcome = run_plan(plan, files, directory=output, parts=parts)
         usage |= crew.used()
     except StatementError as error:
         if crew.is_alive():
@@ -112,8 +118,8 @@ def _over_nodes(run: dict[str, Any], tables: dict[str, InputTable], output: Path
     return outcome
 
 
-def _files(tables: dict[str, InputTable]) -> dict[str, Path]:
-    return {alias: table.path for alias, table in tables.items()}
+def _copies(run: dict[str, Any], share: Share, output: Path) -> ParquetCopies:
+    return ParquetCopies(output.parent, memory_bytes=share.memory_bytes(run) // 2, threads=share.cores(run))
 
 
 def _end_when(wait: Callable[[], str], root: Path) -> None:

@@ -163,12 +163,6 @@ def test_an_error_of_another_process_is_told_without_its_trace() -> None:
     assert len(plain_words(RuntimeError("x" * 5000))) < 500
 
 
-def test_inputs_that_are_no_parquet_stay_with_duckdb(tmp_path: Path) -> None:
-    (tmp_path / "c.csv").write_text("a\n1\n")
-    with pytest.raises(StatementError, match="input c is csv"):
-        plan_statement("SELECT a FROM c", {"c": InputTable(tmp_path / "c.csv", "csv")})
-
-
 def rows(path: Path) -> list[tuple[object, ...]]:
     table = pq.read_table(path)
     return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
