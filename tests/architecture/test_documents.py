@@ -161,11 +161,19 @@ def test_manifest_explains_every_field() -> None:
 def test_manifests_are_accepted(document: str) -> None:
     import yaml
 
+    from controlplane.api.schemas import VersionRequest
+    from workloads.catalogue.product import Product
     from workloads.spec import JobSpec
 
     blocks = re.findall(r"(?:^```yaml|<<'YAML')\n(.*?)^(?:```|YAML$)", _text(document), re.MULTILINE | re.DOTALL)
     for block in blocks:
-        assert JobSpec.model_validate(yaml.safe_load(block)).kind in ("sql", "ray", "map")
+        found = yaml.safe_load(block)
+        if "replicas" in found:
+            version = {key: found.pop(key) for key in ("format", "replicas", "columns") if key in found}
+            assert VersionRequest.model_validate(version).replicas
+            assert Product.model_validate(found).name
+        else:
+            assert JobSpec.model_validate(found).kind in ("sql", "ray", "map")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
