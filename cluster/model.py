@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -73,8 +74,26 @@ class NodeAccelerator(_Frozen):
     count: int = Field(ge=0)
 
 
+class Others(_Frozen):
+    """What others than cpn hold of a node of a shared cluster. It is no part of the node's totals."""
+
+    cpu: float = Field(default=0.0, ge=0)
+    memory_bytes: int = Field(default=0, ge=0)
+    accelerators: int = Field(default=0, ge=0, description="whole devices")
+
+
+def together(items: Sequence[Others]) -> Others | None:
+    """Added up; None for nobody."""
+    if not items:
+        return None
+    return Others(
+        cpu=sum(item.cpu for item in items), memory_bytes=sum(item.memory_bytes for item in items),
+        accelerators=sum(item.accelerators for item in items),
+    )  # fmt: skip
+
+
 class Node(_Frozen):
-    """One machine of a member, as its agent sees it. Totals, not what is free: cpn books what it places."""
+    """One machine of a member, as its agent sees it. Totals, not what is free: cpn books what it places. What others hold is left out."""
 
     name: str = Field(min_length=1, max_length=253)
     cpu: float = Field(ge=0, le=1e6)
@@ -82,6 +101,8 @@ class Node(_Frozen):
     accelerators: tuple[NodeAccelerator, ...] = Field(default=(), strict=False)
     labels: Labels = {}
     ready: bool = True
+    object_store_bytes: int = Field(default=0, ge=0, exclude_if=lambda value: not value, description="of Ray's object store; 0: none")
+    others: Others | None = Field(default=None, exclude_if=lambda value: value is None, description="what others hold; none: nothing")
 
 
 class Inventory(_Frozen):

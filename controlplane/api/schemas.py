@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field
 
 from cluster.carbon import Carbon
 from cluster.drivers import ACTORS, Driver
-from cluster.model import BackendName, LeasePolicy, Mode
+from cluster.model import BackendName, LeasePolicy, Mode, Others
 from cluster.protocol import Preview, ResultFile
 from controlplane.api.bases import Answer, Asked
 from controlplane.api.link_schemas import TransferView
@@ -99,6 +99,8 @@ class NodeView(Answer):
     memory_bytes: int
     memory_used_bytes: int
     accelerators: list[AcceleratorUse]
+    others: Others | None = Field(default=None, description="what others than cpn hold of it, which the totals leave out; null: nothing")
+    object_store_bytes: int = Field(default=0, description="of Ray's object store; 0 where there is none")
     labels: dict[str, str]
     seen_at: datetime
 
@@ -143,6 +145,10 @@ class ClusterView(Answer):
     memory_bytes: int
     memory_used_bytes: int
     accelerators: list[AcceleratorUse]
+    others: Others | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="what others hold of all nodes together; the totals leave it out"
+    )
+    object_store_bytes: int = Field(default=0, exclude_if=lambda value: not value)
     flops: list[Flops]
     unrated: list[Unrated]
     on_lease_lost: LeasePolicy = Field(default="stop", description="what its runs do when its agent cannot reach this server for too long")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from cluster.drivers import JOB_API_RUNS
+from cluster.model import together
 from cluster.protocol import Preview, ResultFile
 from cluster.replicas import CacheState
 from controlplane.api import schemas
@@ -122,6 +123,7 @@ def node_view(row: NodeRecord, use: NodeUse) -> schemas.NodeView:
         accelerators=[
             schemas.AcceleratorUse(model=item.model, total=item.count, used=use.accelerator(item.model)) for item in node.accelerators
         ],
+        others=node.others, object_store_bytes=node.object_store_bytes,
     )  # fmt: skip
 
 
@@ -166,6 +168,7 @@ def cluster_view(
         created_at=moment(cluster.created_at), nodes=len(views), nodes_ready=sum(view.ready for view in views), runs=runs,
         cpu=sum(view.cpu for view in views), cpu_used=sum(view.cpu_used for view in views),
         memory_bytes=sum(view.memory_bytes for view in views), memory_used_bytes=sum(view.memory_used_bytes for view in views),
+        others=together([view.others for view in views if view.others]), object_store_bytes=sum(view.object_store_bytes for view in views),
         accelerators=[devices[model] for model in sorted(devices)], flops=flops(capacity.by_cluster.get(spec.name, ())),
         unrated=[schemas.Unrated.model_validate(vars(item)) for item in capacity.unrated if item.cluster == spec.name],
     )  # fmt: skip

@@ -9,6 +9,7 @@ from controlplane.cli.text import MISSING, clock, joined, number, since, size
 
 if TYPE_CHECKING:
     from cluster.carbon import Carbon
+    from cluster.model import Others
     from controlplane.api.scaling_schemas import NodeTypeView, ScalingView
     from controlplane.api.schemas import AcceleratorUse, ClusterView
 
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 def accelerators_in_use(items: list[AcceleratorUse]) -> str:
     """Used of total, model by model."""
     return ", ".join(f"{number(item.used)}/{item.total} {item.model}" for item in items) or MISSING
+
+
+def others_hold(others: Others | None) -> str:
+    """What others than cpn hold of a shared cluster."""
+    if others is None:
+        return MISSING
+    parts = [f"{number(others.cpu)} cores"] if others.cpu else []
+    parts += [size(others.memory_bytes)] if others.memory_bytes else []
+    parts += [f"{others.accelerators} accelerators"] if others.accelerators else []
+    return ", ".join(parts) or MISSING
 
 
 def _tariff(item: ClusterView) -> list[tuple[str, str]]:
@@ -50,6 +61,8 @@ def cluster_details(item: ClusterView) -> None:
         ("cpu", f"{number(item.cpu_used)} of {number(item.cpu)} cores in use"),
         ("memory", f"{size(item.memory_used_bytes)} of {size(item.memory_bytes)} in use"),
         ("accelerators", accelerators_in_use(item.accelerators)),
+        *([("others hold", others_hold(item.others))] if item.others else []),
+        *([("object store", size(item.object_store_bytes))] if item.object_store_bytes else []),
         *([("jobs of kind ray", _bring(item))] if item.backend == "ray" else []),
         ("without a lease", "runs stop" if item.on_lease_lost == "stop" else "runs go on"),
         ("inbound", f"{number(item.inbound_bandwidth_mib_s)} MiB/s declared"), ("cache", _cache(item)),

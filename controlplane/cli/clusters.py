@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from controlplane.cli import completion, local_clusters
-from controlplane.cli.cluster_details import accelerators_in_use, cluster_details
+from controlplane.cli.cluster_details import accelerators_in_use, cluster_details, others_hold
 from controlplane.cli.failures import usage
 from controlplane.cli.options import ClusterName, Output, group
 from controlplane.cli.output import grid, note, show
@@ -318,11 +318,12 @@ def _tell_of_more(page: Page[ClusterView], only: str | None) -> None:
 def _node_table(page: Page[NodeView]) -> None:
     rows = [
         (item.cluster, item.name, "ready" if item.ready else "not ready", f"{number(item.cpu_used)}/{number(item.cpu)}",
-         f"{size(item.memory_used_bytes)}/{size(item.memory_bytes)}", accelerators_in_use(item.accelerators), joined(item.labels))
+         f"{size(item.memory_used_bytes)}/{size(item.memory_bytes)}", accelerators_in_use(item.accelerators), others_hold(item.others),
+         joined(item.labels))
         for item in page.items
     ]  # fmt: skip
     grid(
-        ["CLUSTER", "NODE", "STATE", ">CPU", ">MEMORY", "ACCELERATORS", "LABELS"],
+        ["CLUSTER", "NODE", "STATE", ">CPU", ">MEMORY", "ACCELERATORS", "OTHERS HOLD", "LABELS"],
         rows,
         none="no nodes; is a cluster registered and its agent running?",
     )

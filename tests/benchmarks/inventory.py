@@ -47,7 +47,7 @@ def machine(number: int) -> Node:
     }  # fmt: skip
     return Node(
         name=f"10.{number // 250}.{number % 250}.17-{number:08x}", cpu=192.0, memory_bytes=2048 * GIB,
-        accelerators=(NodeAccelerator(model="H200", count=8),), labels=labels,
+        accelerators=(NodeAccelerator(model="H200", count=8),), labels=labels, object_store_bytes=200 * GIB,
     )  # fmt: skip
 
 

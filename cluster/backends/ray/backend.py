@@ -23,11 +23,12 @@ import contextlib
 import logging
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cluster.backends.ray.autoscaling import Autoscaler
+from cluster.backends.ray.beside import Beside, granted
 from cluster.backends.ray.copies import Copies
 from cluster.backends.ray.gang_attempt import GangAttempt
 from cluster.backends.ray.gang_workers import place_of, run_of
@@ -37,7 +38,7 @@ from cluster.backends.ray.seats import MOST_IDLE, WARM_PREFIX, Supervisors, make
 from cluster.backends.ray.session import Session
 from cluster.backends.ray.sql_attempt import SqlAttempt
 from cluster.errors import ClusterError, RunRejectedError, UnreachableError, WorkerGoneError
-from cluster.model import Inventory
+from cluster.model import Inventory, Others
 from cluster.protocol import AdoptedRun, GangSize, RunEvent, RunRequest
 from cluster.replicas import CacheLimits
 from cluster.runs.attempt import Attempt, StopOutcome
@@ -80,6 +81,7 @@ class RayBackend:
         self._limits = limits or CacheLimits()
         self._looking: asyncio.Task[None] | None = None
         self._session = Session(address, token_file, call_limit_s=call_limit_s)
+        self._beside = Beside()
         self._copies = Copies(self._session, self._limits)
         self._autoscaler = Autoscaler(self._session, types)
         self._attempts: dict[str, Attempt] = {}
@@ -111,9 +113,15 @@ class RayBackend:
             self._looking = self._spawn(self._copies.look(self._pool.one_of_each()))
         import ray
 
-        counted = inventory(entries, ray.__version__, self._session.cluster_id)
+        counted = inventory(entries, ray.__version__, self._session.cluster_id, await self._others(entries))
         scaling = await self._autoscaler.look()
         return counted.model_copy(update={"scaling": scaling, "cache": self._copies.state({node.node_id for node in self._nodes.values()})})
+
+    async def _others(self, entries: Sequence[Mapping[str, Any]]) -> dict[str, Others]:
+        """What others hold of the nodes."""
+        free = await self._session.free()
+        held = [attempt.run for attempt in self._attempts.values() if not attempt.finished]
+        return self._beside.look(entries, free, granted(held, {name: node.node_id for name, node in self._nodes.items()}))
 
     async def refuse_copies(self, versions: Sequence[str]) -> None:
         """Remove copies of these versions with the next looks at the nodes."""

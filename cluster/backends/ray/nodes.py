@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.model import Inventory, Node, NodeAccelerator
+from cluster.model import Inventory, Node, NodeAccelerator, Others
 
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
 _ACCELERATOR_RESOURCE = "accelerator_type:"
 _UNKNOWN_MODEL = "GPU"
 _ID_LABEL = "ray.io/node-id"
+NOBODY = Others()
 
 
 @dataclass(frozen=True)
@@ -37,23 +38,32 @@ def alive(entries: Iterable[Mapping[str, Any]]) -> dict[str, RayNode]:
     return {node_name(entry): RayNode(entry["NodeID"], entry["NodeManagerAddress"]) for entry in entries if entry["Alive"]}
 
 
-def inventory(entries: Iterable[Mapping[str, Any]], version: str, cluster_id: str = "") -> Inventory:
-    """Living nodes by name, from `ray.nodes()`, with what Ray was told that they have; `cluster_id` is Ray's own for the cluster."""
-    nodes = sorted((_node(entry) for entry in entries if entry["Alive"]), key=lambda node: node.name)
+def inventory(
+    entries: Iterable[Mapping[str, Any]], version: str, cluster_id: str = "", others: Mapping[str, Others] | None = None
+) -> Inventory:  # fmt: skip
+    """Living nodes by name, from `ray.nodes()`, with what Ray was told that they have, less what `others` hold of them by node id.
+
+    `cluster_id` is Ray's own for the cluster.
+    """
+    held = others or {}
+    nodes = sorted((_node(entry, held.get(entry["NodeID"])) for entry in entries if entry["Alive"]), key=lambda node: node.name)
     return Inventory(nodes=tuple(nodes), version=f"ray {version}", resizes=True, remote_id=cluster_id)
 
 
-def _node(entry: Mapping[str, Any]) -> Node:
+def _node(entry: Mapping[str, Any], others: Others | None) -> Node:
     resources: Mapping[str, float] = entry["Resources"]
     labels = {key[:128]: str(value)[:256] for key, value in entry.get("Labels", {}).items() if key != _ID_LABEL}
-    gpus = int(resources.get("GPU", 0))
+    less = others or NOBODY
+    gpus = max(int(resources.get("GPU", 0)) - less.accelerators, 0)
     accelerators = (NodeAccelerator(model=_model(resources, labels), count=gpus),) if gpus else ()
     return Node(
         name=node_name(entry),
-        cpu=float(resources.get("CPU", 0.0)),
-        memory_bytes=int(resources.get("memory", 0)),
+        cpu=max(round(float(resources.get("CPU", 0.0)) - less.cpu, 4), 0.0),
+        memory_bytes=max(int(resources.get("memory", 0)) - less.memory_bytes, 0),
         accelerators=accelerators,
         labels=labels,
+        object_store_bytes=int(resources.get("object_store_memory", 0)),
+        others=others,
     )
 
 

@@ -144,6 +144,10 @@ class Session:
         await self.check()
         return await self.call(_nodes)
 
+    async def free(self) -> dict[str, dict[str, float]]:
+        """What Ray says is left of each node's resources, by node id. Raises UnreachableError."""
+        return await self.call(_free)
+
     async def _ask_head(self, token: str) -> bytes:
         return await self.call(cluster_id, self.address, token, self._probe_limit_s, limit_s=self._probe_limit_s + 1.0)
 
@@ -242,6 +246,14 @@ def _nodes() -> list[dict[str, Any]]:
 
     entries: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return entries
+
+
+def _free() -> dict[str, dict[str, float]]:
+    # Ray's public call adds all nodes up.
+    from ray._private.state import available_resources_per_node
+
+    found: dict[str, dict[str, float]] = available_resources_per_node()  # type: ignore[no-untyped-call]
+    return found
 
 
 def _first_line(error: BaseException) -> str:

@@ -37,6 +37,16 @@ def test_how_full_the_caches_are_is_shown(server: FakeServer, cache: dict[str, i
     assert line.removeprefix("cache").strip() == words
 
 
+def test_what_others_hold_is_shown_where_they_hold_something(server: FakeServer) -> None:
+    server.answers["GET /clusters/sh"] = cluster()
+    alone = server.run("cluster", "show", "sh").stdout
+    assert not {"others hold", "object store"} & {line[:12].strip() for line in alone.splitlines()}
+    others = {"cpu": 2.5, "memory_bytes": 3 * 2**30, "accelerators": 1}
+    server.answers["GET /clusters/sh"] = cluster(others=others, object_store_bytes=2**30)
+    said = " ".join(server.run("cluster", "show", "sh").stdout.split())
+    assert "others hold 2.5 cores, 3.0 GiB, 1 accelerators object store 1.0 GiB" in said
+
+
 @pytest.mark.parametrize(
     ("rules", "words"),
     [

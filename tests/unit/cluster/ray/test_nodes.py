@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.backends.ray.nodes import RayNode, alive, inventory, node_name
-from cluster.model import Node, NodeAccelerator
+from cluster.model import Node, NodeAccelerator, Others
 
 
 def entry(name: str = "machine", node_id: str = "0123456789abcdef", **changes: Any) -> dict[str, Any]:
@@ -20,8 +20,20 @@ def entry(name: str = "machine", node_id: str = "0123456789abcdef", **changes: A
 
 def test_a_node_has_what_ray_was_told() -> None:
     (node,) = inventory([entry()], "2.60.0").nodes
-    assert node == Node(name="machine-01234567", cpu=4.0, memory_bytes=2**30, labels={"tier": "gold"})
+    assert node == Node(
+        name="machine-01234567", cpu=4.0, memory_bytes=2**30, labels={"tier": "gold"}, object_store_bytes=100_000_000
+    )  # fmt: skip
     assert inventory([], "2.60.0").version == "ray 2.60.0"
+
+
+def test_what_others_hold_is_left_out() -> None:
+    resources = {"CPU": 4.0, "memory": 1000.0, "GPU": 2.0}
+    others = Others(cpu=1.5, memory_bytes=400, accelerators=1)
+    (node,) = inventory([entry(Resources=resources)], "", others={"0123456789abcdef": others}).nodes
+    assert (node.cpu, node.memory_bytes, node.others) == (2.5, 600, others)
+    assert node.accelerators == (NodeAccelerator(model="GPU", count=1),)
+    (full,) = inventory([entry(Resources={"CPU": 1.0, "GPU": 1.0})], "", others={"0123456789abcdef": others}).nodes
+    assert (full.cpu, full.memory_bytes, full.accelerators) == (0.0, 0, ())
 
 
 def test_only_living_nodes_count_and_come_in_order() -> None:
