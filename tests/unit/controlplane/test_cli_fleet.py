@@ -136,7 +136,7 @@ def test_a_product_is_published_with_a_version(server: FakeServer, product_file:
     result = server.run("product", "publish", "-f", product_file)
     assert result.stdout == "published o/flights@1: 336,776 rows, 2.0 KiB of parquet, at sh\n"
     assert server.sent(0) == PRODUCT
-    assert server.sent(1) == {"format": "parquet", "replicas": VERSION["replicas"]}
+    assert server.sent(1) == {"format": "parquet", "replicas": VERSION["replicas"], "columns": None}
 
 
 def test_other_terms_need_to_be_meant(server: FakeServer, product_file: str) -> None:
