@@ -44,11 +44,12 @@ up: $(STAMP) ## Leave the demo's network running, with its URL and a token, unti
 kube: ## Fetch or build the Kubernetes servers that some tests start into the cache; CPN_KUBE_TARBALL names an archive
 	tests/kube/servers.sh
 
+# Two processes: half of the time a test waits, for a server to start or a run to end. PYTEST_ARGS='-n 0' makes it one.
 test: $(STAMP) ## Run the tests but the slow ones
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_ARGS)
 
 test-all: $(STAMP) ## Run every test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: $(STAMP) ## Check style and format
 	$(BIN)/ruff check .

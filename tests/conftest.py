@@ -10,14 +10,18 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+
+    from tests.distribution import Distribution
     from tests.kube.kubelet import Kubelet
     from tests.ray import SmallRay
     from tests.s3 import S3Server
@@ -48,10 +52,51 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
+    """What pytest-timeout tells of a test that hangs (its output, and where all threads are) a worker process would tell nobody."""
+    if settings.method != "thread" or not hasattr(item.config, "workerinput"):
+        return None
+
+    def tell_and_end() -> None:
+        from pytest_timeout import timeout_timer
+
+        item.config.get_terminal_writer()._file = sys.__stderr__
+        timeout_timer(item, settings)
+
+    def cancel() -> None:
+        timer.cancel()
+        timer.join()
+
+    timer = threading.Timer(settings.timeout, tell_and_end)
+    timer.name = f"timeout of {item.nodeid}"
+    item.cancel_timeout = cancel  # type: ignore[attr-defined]
+    timer.start()
+    return True
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove that folder."""
     if OWN_FOLDER in config.stash:
         config.stash[OWN_FOLDER].cleanup()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse tests that use what is shared (see tests/distribution.py) in a file whose name does not say so."""
+    from tests.distribution import need_of
+
+    for item in items:
+        for fixture, need in {"ray_head": "ray", "kubelet": "kube"}.items():
+            if fixture in getattr(item, "fixturenames", ()) and need_of(item.nodeid.partition("::")[0]) != need:
+                raise pytest.UsageError(f"{item.nodeid} uses {fixture}: let the name of its file begin with test_{need}_")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Distribution:
+    """With several worker processes, those files go to one that share what is started for them."""
+    from tests.distribution import Distribution as Ours
+
+    return Ours(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ def half_a_second(_run: object) -> Behaviour:
     return Behaviour(duration_s=0.5)
 
 
-def test_a_restarted_server_goes_on_with_running_and_waiting_jobs(network: Network) -> None:
+def test_a_restarted_server_goes_on_with_running_and_waiting_jobs(patient_network: Network) -> None:
+    network = patient_network
     memory = network.add_cluster("sh", node(cpu=2), script=half_a_second)
     submitted = [network.submit(job(f"job-{number}"))["id"] for number in range(6)]
     network.wait(submitted[0], "running")
@@ -26,7 +27,8 @@ def test_a_restarted_server_goes_on_with_running_and_waiting_jobs(network: Netwo
     assert len(memory.started) == 6
 
 
-def test_runs_that_ended_while_the_server_was_away_are_settled_once(network: Network) -> None:
+def test_runs_that_ended_while_the_server_was_away_are_settled_once(patient_network: Network) -> None:
+    network = patient_network
     memory = network.add_cluster("sh", script=half_a_second)
     submitted = network.submit(job())["id"]
     network.wait(submitted, "running")
@@ -38,7 +40,8 @@ def test_runs_that_ended_while_the_server_was_away_are_settled_once(network: Net
     assert [state for state, _ in network.moves(submitted)].count("succeeded") == 1
 
 
-def test_the_runs_of_a_killed_agent_are_adopted(network: Network) -> None:
+def test_the_runs_of_a_killed_agent_are_adopted(patient_network: Network) -> None:
+    network = patient_network
     memory = network.add_cluster("sh", script=half_a_second)
     submitted = network.submit(job())["id"]
     network.wait(submitted, "running")

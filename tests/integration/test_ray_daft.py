@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,7 +138,8 @@ def test_a_run_whose_worker_dies_may_be_tried_again(
     os.kill(drives, signal.SIGCONT)
     end = member.end_of(run.run_id)
     assert (end.outcome, end.category, end.files) == ("failed", "infrastructure", ())
-    assert "a worker of the run is gone" in end.message
+    # Of the two, its driver sees one die after the other, or both at once.
+    assert re.search("(a worker of the run is|all workers of the run are) gone", end.message), end.message
 
 
 def test_what_daft_does_not_run_goes_to_duckdb_where_the_choice_was_open(member: Connection, node: str, tables: dict[str, Path]) -> None:
