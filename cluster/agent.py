@@ -33,7 +33,7 @@ from cluster.inventory_news import InventoryNews
 from cluster.link import ControlLink
 from cluster.model import LeasePolicy
 from cluster.orders import Orders
-from cluster.protocol import MOST_INSTRUCTIONS, AdoptedRun, ClusterBackend, RunRequest, SyncReply, SyncRequest
+from cluster.protocol import MOST_INSTRUCTIONS, AdoptedRun, AheadFile, BringsAhead, ClusterBackend, RunRequest, SyncReply, SyncRequest
 from cluster.scaling import Wanted
 from cluster.shipping import Shipping, TrackedRun, reduced, without_implied
 from cluster.timing import Backoff, Clock, wait_at_most
@@ -67,7 +67,7 @@ class Agent:
         self._reachable = self._reachable_told = True
         self._census_due = True
         self._acknowledge_at_most: int | None = None
-        self._batch, self._unwanted = BATCH, tuple[str, ...]()
+        self._batch, self._unwanted, self._ahead = BATCH, tuple[str, ...](), tuple[AheadFile, ...]()
         self._taken = 0  # How many observations the report is made of that is on its way.
         self._wanted: tuple[Wanted, ...] | None = None  # An earlier agent may have asked for some.
         self._observations_apart = False
@@ -283,6 +283,7 @@ class Agent:
         if reply.unwanted != self._unwanted:
             self._unwanted = reply.unwanted
             await self._backend.refuse_copies(reply.unwanted)
+        await self._bring_ahead(() if self._contact.lease_lost else reply.ahead)
         if reply.census_wanted:
             self._census_due = True
             self._news.set()
@@ -304,6 +305,12 @@ class Agent:
                 log.warning("the autoscaler could not be asked: %s", error)
             else:
                 self._wanted = wanted
+
+    async def _bring_ahead(self, wanted: tuple[AheadFile, ...]) -> None:
+        """Pass on what jobs that wait are going to read here."""
+        if wanted != self._ahead and isinstance(self._backend, BringsAhead):
+            self._ahead = wanted
+            await self._backend.bring_ahead(wanted)
 
     # --- the cluster ---
 
@@ -340,6 +347,8 @@ class Agent:
     async def _watch_lease(self) -> None:
         while True:
             await self._contact.lease_end()
+            # Whether the data may lie here is known to nobody now, and the jobs may wait elsewhere.
+            await self._bring_ahead(())
             if self._on_lease_lost == "stop":
                 stopped = self._orders.stop_all("lost")
                 log.error("the control plane did not answer for the time of the lease; runs are stopped", extra={"runs": stopped})

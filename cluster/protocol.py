@@ -11,12 +11,12 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Literal, Protocol, Self
+from typing import Annotated, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.model import Inventory, LeasePolicy
-from cluster.replicas import MOST_TOLD, CacheCounts, CacheLimits, CacheState, Transfer
+from cluster.replicas import MOST_AHEAD, MOST_TOLD, CacheCounts, CacheLimits, CacheState, Transfer
 from cluster.scaling import MOST_TYPES, Wanted
 from workloads.catalogue.product import Format
 from workloads.map_jobs import MapStep
@@ -57,6 +57,13 @@ class InputFile(_Frozen):
     source: str = Field(default="", description="the cluster at which the replica lies")
     others: tuple[Elsewhere, ...] = Field(default=(), description="where it is brought from instead when that fails, in this order")
     until: float | None = Field(default=None, description="when the right to bring it here ends; null: not by itself")
+
+
+class AheadFile(_Frozen):
+    """A version that a job which waits is going to read on these nodes: it may be brought there while the job waits."""
+
+    file: InputFile
+    nodes: tuple[str, ...]
 
 
 class ResultFile(_Frozen):
@@ -290,6 +297,14 @@ class ClusterBackend(Protocol):
         """Disconnect; runs go on."""
 
 
+@runtime_checkable
+class BringsAhead(Protocol):
+    """A backend that can bring data to its nodes before the runs that read it."""
+
+    async def bring_ahead(self, files: Sequence[AheadFile]) -> None:
+        """Bring these in, in this order, until told otherwise; what is on its way and not among them stops. Returns soon."""
+
+
 class Observation(_Frozen):
     """A run's event as it crosses to the control plane, fenced by the run's epoch."""
 
@@ -345,5 +360,8 @@ class SyncReply(_Frozen):
     )
     unwanted: tuple[str, ...] = Field(
         default=(), max_length=MOST_TOLD, description="versions (checksums) in its cache that may not lie there any more"
+    )
+    ahead: tuple[AheadFile, ...] = Field(
+        default=(), max_length=MOST_AHEAD, description="what jobs that wait are going to read there, those that start first before others"
     )
     census_wanted: bool = Field(default=False, description="name all runs; nothing is placed on the cluster before")

@@ -18,6 +18,7 @@ from cluster.health import HealthPolicy
 from cluster.protocol import ResultFile, SyncRequest
 from controlplane.captures import KeptDecisions
 from controlplane.files import RunFiles
+from controlplane.prefetch import Prefetch
 from controlplane.retention import Retention
 from controlplane.settings import Settings
 from controlplane.submissions import gathered_submissions
@@ -25,7 +26,7 @@ from controlplane.tokens import TokenBook
 from controlplane.withdrawals import Withdrawals
 from monitoring.capacity import Capacity, measure
 from monitoring.metrics import Metrics, NetworkState
-from scheduler.bells import CYCLE, Bells
+from scheduler.bells import CYCLE, Bells, agent_bell
 from scheduler.clock import Clock, SystemClock
 from scheduler.cycle import Cycle, CycleReport
 from scheduler.dispatch import run_name
@@ -71,6 +72,7 @@ class ControlPlane:
             preemption=Preemption(Budget(settings.preemption_per_cycle, settings.preemption_restarts), settings.preemption_claim_s),
             resizing=Resizing(settings.resize_settle_s), scale_limit_s=settings.scale_up_limit_s,
         )  # fmt: skip
+        self.prefetch = Prefetch(store, self.clock, lambda: (self.cycle.promises, self.cycle.last))
         self.metrics = Metrics(self.network_state)
         self.tokens = TokenBook(store, self.clock)
         self.submissions = gathered_submissions(store, self.bells, self.clock, settings)
@@ -191,6 +193,7 @@ class ControlPlane:
                     continue
                 ended = time.monotonic()
                 self.metrics.saw_cycle(report)
+                self.bells.ring_each([agent_bell(name) for name in self.prefetch.decided()])
                 if not (report.full and report.placed):
                     rung.wait(self._idle_s(report))
                 # A decision costs more the more wait, and hardly more the more it places. So after each others have the processor for

@@ -70,6 +70,9 @@ class Metrics:
         )
         self._cache_evicted_bytes = Counter("cpn_cache_evicted_bytes", "Bytes of these copies.", ["cluster"], registry=self.registry)
         self._transferred = Counter("cpn_transferred_bytes", "Bytes brought in from other members.", ["cluster"], registry=self.registry)
+        self._transferred_ahead = Counter(
+            "cpn_transferred_ahead_bytes", "Of these what had come before the run that read it first.", ["cluster"], registry=self.registry
+        )
         self._stale_reports = Counter("cpn_observations_stale", "Reports fenced off: not from a current run.", registry=self.registry)
         self.registry.register(_StateCollector(read_state))
 
@@ -116,6 +119,8 @@ class Metrics:
             self._cache_evicted_bytes.labels(cluster).inc(used.cache.evicted_bytes)
         if used.transferred_bytes:
             self._transferred.labels(cluster).inc(used.transferred_bytes)
+        if ahead := sum(one.size_bytes for one in used.transfers if one.ahead):
+            self._transferred_ahead.labels(cluster).inc(ahead)
 
 
 class _StateCollector(Collector):
@@ -152,6 +157,9 @@ def _cluster_families(state: NetworkState) -> Iterable[Metric]:
     )  # fmt: skip
     held = GaugeMetricFamily("cpn_cache_bytes", "Bytes that copies of data from elsewhere take.", labels=["cluster"])
     capacity = GaugeMetricFamily("cpn_cache_capacity_bytes", "Bytes that they may take.", labels=["cluster"])
+    ahead = GaugeMetricFamily(
+        "cpn_cache_ahead_bytes", "Of these bytes those that were brought ahead of a run, and read by none yet.", labels=["cluster"]
+    )
     cordoned = GaugeMetricFamily("cpn_cluster_cordoned", "1 when nothing new is placed there.", labels=["cluster"])
     for cluster in state.clusters:
         for standing in ("healthy", "suspect", "lost"):
@@ -163,7 +171,8 @@ def _cluster_families(state: NetworkState) -> Iterable[Metric]:
         if cluster.copies is not None:
             held.add_metric([cluster.name], cluster.copies.used_bytes)
             capacity.add_metric([cluster.name], cluster.copies.capacity_bytes)
-    yield from (health, heard, cordoned, speed, held, capacity)
+            ahead.add_metric([cluster.name], cluster.copies.ahead_bytes)
+    yield from (health, heard, cordoned, speed, held, capacity, ahead)
 
 
 def _capacity_families(capacity: Capacity) -> Iterable[Metric]:

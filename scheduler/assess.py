@@ -56,7 +56,7 @@ class Assessment:
     `expected_cost` is what to compare prices by where it is not the quote's total. `carbon_g` are the grams of CO2 that a run of
     max_runtime with the fewest workers is estimated to emit, None where a part of it is unknown. `held` are the checksums of the inputs
     whose copies are there, so that nothing has to be brought in; `moves` are the transfers of all others, one after the
-    other.
+    other. `paid` are those of `held` that cost nothing: what was brought ahead is paid for by who reads it first.
     """
 
     cluster: str
@@ -70,6 +70,7 @@ class Assessment:
     starts_at: float = 0.0
     carbon_g: float | None = None
     held: frozenset[str] = frozenset()
+    paid: frozenset[str] = frozenset()
     moves: tuple[Move, ...] = ()
 
     @property
@@ -94,10 +95,11 @@ def assess(
     inbound = inbound or Inbound(cluster.inbound_bandwidth_mib_s)
     against += _unsupported(spec, cluster, driver) + _too_large(inputs, cluster.name, inbound.most_bytes)
     held = frozenset(item.version.sha256 for item in inputs if item.version.sha256 in inbound.held)
-    quoted = _quoted(inputs, cluster, held)
+    paid = held - inbound.ahead
+    quoted = _quoted(inputs, cluster, paid)
     quote: Quote | None = None
     least: Quote | None = None
-    missing = [item.version for item in quoted if not item.local]
+    missing = [item.version for item in quoted if not item.local and item.version.sha256 not in held]
     moves = tuple(inbound.move_of(version, cluster.name) for version in missing)
     transfer_s = sum(move.seconds for move in moves)
     workers, starts_at = spec.resources.most, now + transfer_s
@@ -113,6 +115,7 @@ def assess(
         cluster=cluster.name, against=tuple(sorted(against, key=_rank)), quote=quote,
         transfer_bytes=sum(move.size_bytes for move in moves), transfer_s=transfer_s, moves=moves,
         workers=workers, least_quote=least, starts_at=starts_at, carbon_g=_carbon_g(spec, cluster, starts_at), held=held,
+        paid=paid,
     )  # fmt: skip
 
 
@@ -130,7 +133,7 @@ def _too_large(inputs: Sequence[InputData], cluster: str, most_bytes: int | None
     """What is read is there all at once: inputs that have to be copied and do not fit into the cache together never will."""
     if most_bytes is None:
         return []
-    copied = {item.version.sha256: item.version for item in inputs if _is_copied(item.version, cluster)}
+    copied = {item.version.sha256: item.version for item in inputs if is_copied(item.version, cluster)}
     whole = sum(version.size_bytes for version in copied.values())
     if whole <= most_bytes:
         return []
@@ -143,7 +146,7 @@ def _too_large(inputs: Sequence[InputData], cluster: str, most_bytes: int | None
     return [Against(Reason.DATA_TOO_LARGE, message, remedy + (f", or run at {homes}" if homes else ""))]
 
 
-def _is_copied(version: ProductVersion, cluster: str) -> bool:
+def is_copied(version: ProductVersion, cluster: str) -> bool:
     """Whether a run at a cluster reads a copy: of what lies elsewhere, and of what lies there, but on none of its disks."""
     return all(replica.cluster != cluster or local_path(replica.uri) is None for replica in version.replicas)
 
@@ -159,13 +162,13 @@ def granted_quote(spec: JobSpec, inputs: Sequence[InputData], cluster: ClusterSp
     """The ceiling for the workers that a job was granted at a cluster, as it was assessed there; None where it had no quote."""
     if workers == found.workers or found.quote is None:
         return found.quote
-    return _quote(spec, _quoted(inputs, cluster, found.held), cluster, workers, found.starts_at)
+    return _quote(spec, _quoted(inputs, cluster, found.paid), cluster, workers, found.starts_at)
 
 
-def _quoted(inputs: Sequence[InputData], cluster: ClusterSpec, held: frozenset[str]) -> list[QuotedInput]:
-    """The inputs with whether they are there: as a replica, or as a copy that is held."""
+def _quoted(inputs: Sequence[InputData], cluster: ClusterSpec, paid: frozenset[str]) -> list[QuotedInput]:
+    """The inputs with whether they are there at no cost: as a replica, or as a copy that was brought for somebody else."""
     return [
-        QuotedInput(item.product, item.version, is_local(item.version, cluster.name) or item.version.sha256 in held) for item in inputs
+        QuotedInput(item.product, item.version, is_local(item.version, cluster.name) or item.version.sha256 in paid) for item in inputs
     ]  # fmt: skip
 
 

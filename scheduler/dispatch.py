@@ -41,7 +41,7 @@ def run_request(
         engine=spec.chosen_engine.engine if spec.chosen_engine else "duckdb",
         or_duckdb=spec.chosen_engine is not None and spec.chosen_engine.asked == "auto",
         files=dict(spec.files), env={**spec.env, **_task_env(spec, run, array_index)},
-        inputs={item.alias: _input_file(spec, item, run, jurisdiction, inbound or Inbound(1.0)) for item in inputs},
+        inputs={item.alias: input_file(spec, item, run.cluster, jurisdiction, inbound or Inbound(1.0), run.placed_at) for item in inputs},
         cpu=spec.resources.cpu, memory_bytes=spec.resources.memory, accelerator_model=run.held["accelerator_model"],
         accelerator_count=run.held["accelerator_count"], accelerator_devices=devices_of(run.held), nodes=tuple(run.nodes),
         elastic=run.elastic is not None,
@@ -58,14 +58,15 @@ def _task_env(spec: JobSpec, run: RunRecord, index: int | None) -> dict[str, str
     return {"CPN_ARRAY_ID": array_id, "CPN_ARRAY_INDEX": str(index), "CPN_ARRAY_SIZE": str(read_array(spec.array).size)}
 
 
-def _input_file(spec: JobSpec, item: InputData, run: RunRecord, jurisdiction: str | None, inbound: Inbound) -> InputFile:
-    version, cluster = item.version, run.cluster
+def input_file(spec: JobSpec, item: InputData, cluster: str, jurisdiction: str | None, inbound: Inbound, now: float) -> InputFile:
+    """One input of a job as its cluster is told of it, with what its licences are `now` (seconds since the epoch)."""
+    version = item.version
     replica, *others = inbound.sources_of(version, cluster)
     return InputFile(
         ref=version.ref, uri=replica.uri, format=version.format, size_bytes=version.size_bytes, sha256=version.sha256,
         local=is_local(version, cluster), source=replica.cluster,
         others=tuple(Elsewhere(uri=other.uri, source=other.cluster) for other in others),
-        until=licensed_until(spec, item.product, item.licences, jurisdiction, run.placed_at),
+        until=licensed_until(spec, item.product, item.licences, jurisdiction, now),
     )  # fmt: skip
 
 

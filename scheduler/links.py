@@ -57,13 +57,15 @@ Samples = Mapping[str, tuple[Sample, ...]]
 class Inbound:
     """How data comes to a member: the declared speed from anywhere in MiB/s, and the last transfers by the member they came from.
 
-    `held` are the checksums of what its caches hold: that is there as if it lay there. `most_bytes` is the most that the copies of one
-    run may take there, None where that is not known.
+    `held` are the checksums of what its caches hold: that is there as if it lay there. `ahead` are those
+    that were brought ahead of the run that will read them first, which pays for it. `most_bytes` is the most that the copies of one run
+    may take there, None where that is not known.
     """
 
     declared_mib_s: float
     samples: Samples = field(default_factory=dict)
     held: frozenset[str] = frozenset()
+    ahead: frozenset[str] = frozenset()
     most_bytes: int | None = None
 
     def mib_s(self, source: str) -> float:

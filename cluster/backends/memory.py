@@ -20,6 +20,7 @@ from cluster.model import Inventory, Node
 from cluster.pretence import Behaviour, Script, fresh, moved_at_once, steps, succeed_at_once
 from cluster.protocol import (
     AdoptedRun,
+    AheadFile,
     GangSize,
     RunEvent,
     RunFinished,
@@ -300,6 +301,10 @@ class MemoryBackend:
     async def refuse_copies(self, versions: Sequence[str]) -> None:
         if self._cluster.copies is not None:
             self._cluster.copies.refuse(versions)
+
+    async def bring_ahead(self, files: Sequence[AheadFile]) -> None:
+        if self._cluster.copies is not None:
+            self._cluster.copies.bring([(one.file.sha256, one.file.size_bytes, one.file.source) for one in files])
 
     async def scale(self, wanted: Sequence[Wanted]) -> None:
         self._cluster.wanted = tuple(wanted)

@@ -14,48 +14,31 @@ import math
 import os
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.full_disk import is_full
-from cluster.replicas import CacheCounts, CacheLimits, FolderState, Transfer
+from cluster.replicas import CacheCounts, CacheLimits, Transfer
+from cluster.runs.node_copies import ELSEWHERE, carry, wanted_of
+from cluster.runs.node_folders import cache_folder, node_root, run_root
 from workloads.errors import CacheError, DataChangedError, DataError, StatementError, StatementInterruptedError
+from workloads.runners.copies import Use, Wanted
 from workloads.runners.inputs import VERIFIED_DIRECTORY, verified_in_place
 from workloads.runners.process import InputPath, RunIdentity, RunPaths, environment, gang_document, inputs_document, resolve_command
 from workloads.runners.progress import ProgressFile, ProgressRead
-from workloads.runners.replica_cache import Brought, ReplicaCache, Use, Wanted
-from workloads.runners.transfer import Pace, bring_from_any
+from workloads.runners.replica_cache import ReplicaCache
 
 if TYPE_CHECKING:
     import duckdb
 
     from workloads.runners.warm_duckdb import Engines
 
-WORK_DIR_VARIABLE = "CPN_WORK_DIR"
-CACHE_DIR_VARIABLE = "CPN_CACHE_DIR"
 _WARM_MEMORY_BYTES = 64 * 1024 * 1024
 STATEMENT_NAME = "run.json"
-_SHA256 = 64  # The letters of a checksum.
-_ELSEWHERE = "elsewhere"  # A cluster that the control plane did not name.
-
-
-def node_root() -> Path:
-    """This node's directory for runs and data, made private when it does not exist."""
-    named = os.environ.get(WORK_DIR_VARIABLE)
-    root = Path(named) if named else Path(tempfile.gettempdir()) / f"cpn-work-{os.getuid()}"
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return root
-
-
-def run_root() -> Path:
-    """Where the runs' directories lie."""
-    root = node_root() / "runs"
-    root.mkdir(exist_ok=True, mode=0o700)
-    return root
 
 
 def failure_category(error: BaseException) -> str:
@@ -100,12 +83,6 @@ class Fetched:
             self._use.close()
 
 
-def cache_folder() -> Path:
-    """Where this node keeps copies of product versions."""
-    named = os.environ.get(CACHE_DIR_VARIABLE)
-    return Path(named) if named else node_root() / "inputs"
-
-
 def fetch_inputs(run: dict[str, Any]) -> Fetched:
     """The inputs of a run as files of this node. Raises DataError."""
     fetched, missing = Fetched(), dict[str, Wanted]()
@@ -116,8 +93,7 @@ def fetch_inputs(run: dict[str, Any]) -> Fetched:
             raise DataError(f"the licence for {wanted['ref']} ended before its data was read; ask the product's owner to renew it")
         path = verified_in_place(uri, size_bytes, sha256, node_root() / VERIFIED_DIRECTORY) if wanted["local"] else None
         if path is None:
-            source, others = "" if wanted["local"] else wanted["source"] or _ELSEWHERE, wanted.get("others", ())
-            missing[alias] = Wanted(uri, size_bytes, sha256, source, tuple((other["uri"], other["source"]) for other in others))
+            missing[alias] = wanted_of(wanted)
         else:
             fetched.paths[alias] = InputPath(path, wanted["format"])
     if missing:
@@ -127,33 +103,11 @@ def fetch_inputs(run: dict[str, Any]) -> Fetched:
     return fetched
 
 
-def folder_state(limits: dict[str, Any]) -> dict[str, Any]:
-    """What this node's folder of copies holds (a FolderState), under an agent's limits. Raises OSError."""
-    cache = ReplicaCache(cache_folder(), CacheLimits.model_validate(limits).capacity_bytes)
-    entries = cache.entries()
-    whole = sorted((entry for entry in entries if entry.whole), key=lambda entry: (-entry.used_ns, entry.name))
-    return FolderState(
-        folder=cache.identity, capacity_bytes=cache.capacity_bytes, used_bytes=sum(entry.size_bytes for entry in entries),
-        copies=len(whole), versions=tuple(entry.name[:_SHA256] for entry in whole),
-    ).model_dump()  # fmt: skip
-
-
-def remove_copies(limits: dict[str, Any], versions: Sequence[str]) -> None:
-    """Remove these versions from this node's folder, but for those that a run reads. Raises OSError."""
-    cache = ReplicaCache(cache_folder(), CacheLimits.model_validate(limits).capacity_bytes)
-    for sha256 in versions:
-        cache.remove(sha256)
-
-
 def _copied(fetched: Fetched, limits: CacheLimits, wanted: Sequence[Wanted]) -> dict[str, Path]:
     folder = cache_folder()
     try:
         cache = ReplicaCache(folder, limits.capacity_bytes)
-
-        def carry(item: Wanted, part: Path) -> list[Brought]:
-            return bring_from_any(item, part, lambda source: Pace(cache.state / f"{source or 'here'}.pace", limits.cap_mib_s(source)))
-
-        copies, use = cache.take(wanted, carry)
+        copies, use = cache.take(wanted, partial(carry, cache, limits))
     except OSError as error:
         raise CacheError(f"the cache at {folder} cannot be used: {error.strerror}; look at its disk and its permissions") from error
     # What a replica of this very cluster costs to copy is no transfer.
@@ -161,9 +115,9 @@ def _copied(fetched: Fetched, limits: CacheLimits, wanted: Sequence[Wanted]) -> 
     fetched._use = use
     fetched.transferred_bytes = sum(one.size_bytes for one in moved)
     fetched.transfers = tuple(
-        Transfer(source=one.source, size_bytes=one.size_bytes, seconds=one.seconds, capped=one.capped, sha256=one.sha256)
+        Transfer(source=one.source, size_bytes=one.size_bytes, seconds=one.seconds, capped=one.capped, sha256=one.sha256, ahead=one.ahead)
         for one in moved
-        if one.source != _ELSEWHERE
+        if one.source != ELSEWHERE
     )
     fetched.counts = CacheCounts(hits=use.hits, misses=use.misses, evicted=use.evicted, evicted_bytes=use.evicted_bytes)
     return copies

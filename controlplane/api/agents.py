@@ -12,7 +12,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from cluster.model import LeasePolicy
-from cluster.protocol import ResultFile, SyncReply, SyncRequest
+from cluster.protocol import AheadFile, ResultFile, SyncReply, SyncRequest
 from cluster.scaling import Wanted
 from controlplane.api import direct
 from controlplane.api.arrivals import announces_uploads, brings_results, with_results
@@ -54,17 +54,23 @@ async def sync(cluster: str, report: SyncRequest, principal: AgentOf, plane: Pla
             await run_in_threadpool(plane.tidy, done)
         if done.superseded:
             return _reply(plane, superseded=True)
-        unwanted = await _unwanted(plane, cluster)
-        while not (instructions or done.census_wanted or plane.stopping.is_set()) and (left := deadline - time.monotonic()) > 0:
+        unwanted, told = await _unwanted(plane, cluster), await _ahead(plane, cluster)
+        ahead = told
+        while (
+            ahead == told
+            and not (instructions or done.census_wanted or plane.stopping.is_set())
+            and (left := deadline - time.monotonic()) > 0
+        ):
             with suppress(TimeoutError):
                 await asyncio.wait_for(rung.wait(), min(left, LOOK_AGAIN_S))
             rung.clear()
             if (found := await run_in_threadpool(_pending, plane, cluster, report.agent_id)) is None:
                 return _reply(plane, superseded=True)
-            instructions = found
+            instructions, ahead = found, await _ahead(plane, cluster)
     return _reply(
-        plane, instructions, census_wanted=done.census_wanted, unwanted=unwanted, wanted=done.wanted, on_lease_lost=done.on_lease_lost
-    )
+        plane, instructions, census_wanted=done.census_wanted, unwanted=unwanted, ahead=ahead, wanted=done.wanted,
+        on_lease_lost=done.on_lease_lost,
+    )  # fmt: skip
 
 
 async def _unwanted(plane: ControlPlane, cluster: str) -> tuple[str, ...]:
@@ -73,14 +79,21 @@ async def _unwanted(plane: ControlPlane, cluster: str) -> tuple[str, ...]:
     return await run_in_threadpool(plane.withdrawals.look, cluster) if known is None else known
 
 
+async def _ahead(plane: ControlPlane, cluster: str) -> tuple[AheadFile, ...]:
+    """What jobs that wait are going to read at a cluster."""
+    known = plane.prefetch.known(cluster)
+    return await run_in_threadpool(plane.prefetch.look, cluster) if known is None else known
+
+
 def _reply(
     plane: ControlPlane, instructions: Sequence[str] = (), *, superseded: bool = False, census_wanted: bool = False,
-    unwanted: tuple[str, ...] = (), wanted: tuple[Wanted, ...] = (), on_lease_lost: LeasePolicy = "stop",
+    unwanted: tuple[str, ...] = (), ahead: tuple[AheadFile, ...] = (), wanted: tuple[Wanted, ...] = (),
+    on_lease_lost: LeasePolicy = "stop",
 ) -> Response:  # fmt: skip
     """A SyncReply. Instructions are passed on as they were stored."""
     reply = SyncReply(
         lease_s=plane.settings.lease_s, on_lease_lost=on_lease_lost, max_result_bytes=plane.settings.max_result_bytes,
-        superseded=superseded, census_wanted=census_wanted, unwanted=unwanted, wanted=wanted,
+        superseded=superseded, census_wanted=census_wanted, unwanted=unwanted, ahead=ahead, wanted=wanted,
     )  # fmt: skip
     head = reply.model_dump_json(exclude={"instructions"})
     return Response(f'{{"instructions":[{",".join(instructions)}],{head[1:]}', media_type="application/json")

@@ -87,6 +87,15 @@ class PlacedView(Answer):
     at: datetime
 
 
+class BroughtAheadView(Answer):
+    """A version that the job reads and that is brought to the cluster where it is to start while it waits."""
+
+    ref: str
+    cluster: str
+    source: str = Field(description="the cluster that it comes from first")
+    size_bytes: int
+
+
 class ExplanationView(Answer):
     """Where a job stands: what the last decision found at each cluster, in words."""
 
@@ -97,6 +106,9 @@ class ExplanationView(Answer):
     waiting: WaitingView | None = Field(default=None, description="null unless the job waits")
     promise: PromiseView | None = Field(default=None, description="null for a job that is not among the first that are blocked")
     placed: PlacedView | None = Field(default=None, description="null while the job waits")
+    brought_ahead: list[BroughtAheadView] = Field(
+        default=[], description="what is not there yet of the data that is brought there meanwhile"
+    )
     verdicts: list[ClusterVerdict]
     events: list[EventView]
     holds: list[Obstacle] = Field(default=[], description="what keeps it from being looked at: its time, or the jobs that it comes after")

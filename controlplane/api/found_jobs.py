@@ -9,7 +9,7 @@ from fastapi import HTTPException
 
 from controlplane.api import views
 from controlplane.api.explanation_schemas import ExplanationView
-from controlplane.api.promises import promise_of, promise_words, told
+from controlplane.api.promises import ahead_words, brought_ahead, promise_of, promise_words, told
 from controlplane.api.prose import hold_views, summary, verdict_view
 from controlplane.api.scaling import told_scaling
 from controlplane.api.schemas import JobView
@@ -141,11 +141,12 @@ def explanation(plane: ControlPlane, principal: Principal, job_id: str) -> Expla
     if job.state == State.QUEUED:
         shown = told_scaling(shown, alone, plane.waits.snapshot())
     ahead = told_of.waiting.ahead if told_of.waiting else 0
-    words = summary(job.state, shown, ahead, job.message, held) + promise_words(promise) + claimed
+    coming = brought_ahead(plane.prefetch.of(job.id)) if job.state == State.QUEUED else []
+    words = summary(job.state, shown, ahead, job.message, held) + promise_words(promise) + claimed + ahead_words(coming)
     if found.is_array:
         words = f"{found.view(now).message}; {job.id}: {words}"
     return ExplanationView(
         job_id=job_id, state=found.state.value, summary=words, ahead_in_queue=ahead, promise=promise,
-        waiting=waiting_view(job, told_of, principal, held), placed=placed_view(job, runs),
+        waiting=waiting_view(job, told_of, principal, held), placed=placed_view(job, runs), brought_ahead=coming,
         verdicts=shown, events=[views.event_view(event) for event in events], holds=held,
     )  # fmt: skip

@@ -9,6 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from cluster.protocol import AheadFile
+from controlplane.api.explanation_schemas import BroughtAheadView
 from controlplane.api.price_schemas import FlexiblePlan, PromiseView, SavingView, StartPrice
 from controlplane.api.schemas import ClusterVerdict, Obstacle
 from controlplane.api.views import clock, moment
@@ -20,6 +22,7 @@ from scheduler.flexible import Courses, unrated
 from scheduler.forecast import Kept, Saving, StandingPromise
 from scheduler.freeze import Frozen
 from workloads.resources import MONEY_QUANTUM, Money
+from workloads.sizes import size
 
 NAMED, MOST_STARTS = 3, 48
 _KINDS: dict[Reason, Literal["cheaper", "cleaner", "affordable"]] = {
@@ -99,6 +102,21 @@ def promise_words(promise: PromiseView | None) -> str:
         gain, latest = promise.saving.gain, f"latest start {clock(promise.saving.latest_start)}"
         return f"; it waits for {promise.saving.hour}: starts at about {clock(promise.start_at)} on {promise.cluster}, {gain}, {latest}"
     return f"; it is expected to start on {promise.cluster} at {clock(promise.start_at)}, and nothing is placed that would delay it"
+
+
+def brought_ahead(found: Sequence[tuple[str, AheadFile]]) -> list[BroughtAheadView]:
+    """What is brought to a cluster for a job that waits."""
+    files = [(cluster, one.file) for cluster, one in found]
+    return [BroughtAheadView(ref=file.ref, cluster=name, source=file.source, size_bytes=file.size_bytes) for name, file in files]
+
+
+def ahead_words(found: Sequence[BroughtAheadView]) -> str:
+    """What is added to a job's summary."""
+    if not found:
+        return ""
+    named = ", ".join(f"{item.ref} ({size(item.size_bytes)})" for item in found[:NAMED])
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return f"; meanwhile its data is brought to {found[0].cluster}: {named}{more}"
 
 
 def told(verdicts: Sequence[ClusterVerdict], kept: Kept, principal: Principal, frozen: Frozen) -> list[ClusterVerdict]:

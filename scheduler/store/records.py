@@ -257,7 +257,8 @@ class ClusterRecord:
         """How data comes to it."""
         if self.copies is None:
             return Inbound(self.spec.inbound_bandwidth_mib_s, self.links)
-        return Inbound(self.spec.inbound_bandwidth_mib_s, self.links, self.copies.held, self.copies.folder_bytes or None)
+        held, ahead = self.copies.held, self.copies.unread
+        return Inbound(self.spec.inbound_bandwidth_mib_s, self.links, held, ahead, self.copies.folder_bytes or None)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.backends.memory import Behaviour
 from cluster.replicas import Pretended
 from tests.acceptance.test_catalogue import grant, publish, reads
-from tests.network import Network, until
+from tests.network import Network, job, until
 
 MIB = 1024**2
 AT_GZ = {"clusters": ["gz"]}
@@ -43,6 +44,11 @@ def items(verdict: Any) -> set[str]:
 def link(network: Network) -> Any:
     (found,) = network.ok(network.operator.get("/links", params={"cluster": "gz"}))["items"]
     return found
+
+
+def metric(network: Network, name: str, labels: str = 'cluster="gz"') -> float:
+    lines = (line.rsplit(" ", 1) for line in network.operator.get(f"{network.url}/metrics").text.splitlines() if not line.startswith("#"))
+    return float(dict(lines).get(f"{name}{{{labels}}}", "nan"))
 
 
 def test_a_cache_told_by_itself_changes_the_cache_and_no_node(market: Network) -> None:
@@ -86,10 +92,8 @@ def test_what_was_brought_in_once_counts_as_there_and_its_link_as_measured(marke
     after = plan_at_gz(market)
     assert (after["transfer_bytes"], after["transfer_s"]) == (0, 0.0)
     assert "transfer" not in items(after)
-    text = market.operator.get(f"{market.url}/metrics").text
-    counted = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    assert float(counted['cpn_transferred_bytes_total{cluster="gz"}']) == size
-    assert float(counted['cpn_cache_inputs_total{cluster="gz",outcome="miss"}']) == 1
+    assert metric(market, "cpn_transferred_bytes_total") == size
+    assert metric(market, "cpn_cache_inputs_total", 'cluster="gz",outcome="miss"') == 1
 
 
 def test_a_run_is_charged_for_what_was_brought_in_for_it_and_says_so(market: Network) -> None:
@@ -139,13 +143,74 @@ def test_data_comes_over_the_link_that_is_known_to_be_fastest(market: Network, t
     assert {(item["source"], item["transfers"]) for item in links} == {("bj", 1), ("sh", 1)}
 
 
-def test_copies_go_when_the_last_licence_at_their_place_ends(market: Network) -> None:
+def holding(network: Network) -> str:
+    """A job that has all cores of gz until it is cancelled."""
+    network.clusters["gz"]._script = lambda run: Behaviour(duration_s=600.0 if run.kind == "command" else 0.0)
+    held = network.submit(job("holder", kind="command", resources={"cpu": 8, "memory": "1GiB"}, max_runtime="30m", placement=AT_GZ))["id"]
+    network.wait(held, "running")
+    return str(held)
+
+
+def test_what_a_waiting_job_reads_is_brought_while_it_waits_and_paid_for_by_it(market: Network) -> None:
+    grant(market)
+    size = plan_at_gz(market)["transfer_bytes"]
+    holder = holding(market)
+    waiting = [market.submit(reads(name=name, placement=AT_GZ))["id"] for name in ("first", "second")]
+    until(lambda: (market.cluster("gz")["cache"] or {}).get("copies") == 1, "its data has come")
+    assert (market.job(waiting[0])["state"], market.job(holder)["state"]) == ("queued", "running")
+    assert metric(market, "cpn_cache_ahead_bytes") == size
+    planned = plan_at_gz(market)
+    assert (planned["transfer_bytes"], planned["transfer_s"]) == (0, 0.0)
+    assert "transfer" in items(planned), "who reads it first pays for it"
+    market.ok(market.operator.post(f"/jobs/{holder}:cancel"))
+    assert [market.wait(job_id)["state"] for job_id in waiting] == ["succeeded"] * 2
+    receipts = [market.ok(market.operator.get(f"/jobs/{job_id}/receipt")) for job_id in waiting]
+    assert sum(line["quantity"] != "0" for receipt in receipts for line in receipt["lines"] if line["item"] == "transfer") == 1, "once"
+    assert (link(market)["origin"], link(market)["transfers"], link(market)["mib_s"]) == ("measured", 1, pytest.approx(20.0))
+    assert metric(market, "cpn_transferred_ahead_bytes_total") == metric(market, "cpn_transferred_bytes_total") == size
+    until(lambda: metric(market, "cpn_cache_ahead_bytes") == 0, "nothing is left that no run has read")
+
+
+def test_explain_says_what_is_brought_meanwhile_and_nothing_comes_without_a_right(market: Network) -> None:
+    licence = grant(market)
+    gz = market.clusters["gz"]
+    assert gz.copies is not None
+    holding(market)
+    # Nothing fits into half of it, and then something does.
+    gz.copies._capacity_bytes = 3 * MIB
+    until(lambda: (market.cluster("gz")["cache"] or {}).get("capacity_bytes") == 3 * MIB, "its agent has told")
+    waiting = market.submit(reads(placement=AT_GZ))["id"]
+
+    def told() -> Any:
+        return market.ok(market.operator.get(f"/jobs/{waiting}/explanation"))
+
+    until(lambda: told()["promise"], "it is promised a start")
+    assert (told()["brought_ahead"], gz.copies.state().copies) == ([], 0)
+    gz.copies.bring = lambda _wanted: None  # type: ignore[method-assign] - it is on its way for as long as the test looks
+    gz.copies._capacity_bytes = 64 * MIB
+    until(lambda: told()["brought_ahead"], "its data is wanted there")
+    (coming,) = told()["brought_ahead"]
+    assert (coming["ref"], coming["cluster"], coming["source"]) == ("nyc/flights@1", "gz", "sh")
+    assert "meanwhile its data is brought to gz: nyc/flights@1 (2.4 MiB)" in told()["summary"]
+    market.ok(market.operator.delete(f"/products/nyc/flights/licences/{licence['id']}"))
+    until(lambda: not told()["brought_ahead"], "nobody may have it there any more")
+
+
+def test_copies_go_when_the_last_licence_at_their_place_ends_and_so_does_what_was_brought_ahead(market: Network, tmp_path: Path) -> None:
+    path = tmp_path / "again.parquet"
+    pq.write_table(pa.table({"carrier": ["AA"]}), path)
+    again = {"format": "parquet", "replicas": [{"cluster": "sh", "uri": path.as_uri()}]}
+    market.ok(market.operator.post("/products/nyc/flights/versions", json=again))
     licence = grant(market)
     market.wait(market.submit(reads(placement=AT_GZ))["id"])
-    until(lambda: (market.cluster("gz")["cache"] or {}).get("copies") == 1, "the copy is told")
+    holding(market)
+    market.submit(reads(placement=AT_GZ) | {"inputs": {"flights": "nyc/flights@2"}})
+    until(lambda: (market.cluster("gz")["cache"] or {}).get("copies") == 2, "one was read, and one has come ahead")
+    assert metric(market, "cpn_cache_ahead_bytes") == path.stat().st_size
     market.ok(market.operator.delete(f"/products/nyc/flights/licences/{licence['id']}"))
-    until(lambda: market.cluster("gz")["cache"]["copies"] == 0, "the copy is removed")
+    until(lambda: market.cluster("gz")["cache"]["copies"] == 0, "both are removed")
     assert market.cluster("gz")["cache"]["used_bytes"] == 0
+    assert metric(market, "cpn_cache_ahead_bytes") == 0
 
 
 def test_inputs_larger_than_every_cache_are_refused_with_sizes_and_a_remedy(market: Network) -> None:

@@ -97,6 +97,21 @@ def test_transfers_and_copies_of_a_member_come_back(store: Store) -> None:
         assert fleet.get_cluster(conn, "c").copies is None
 
 
+def test_beginnings_and_what_only_some_nodes_have_are_withdrawn_too(store: Store) -> None:
+    def fill(tx: Transaction) -> None:
+        fleet.add_cluster(tx.conn, cluster_spec(), NOW)
+        state = CacheState(capacity_bytes=10, used_bytes=5, copies=1, versions=("a" * 64,), partly=("b" * 64, "c" * 64, "d" * 64))
+        fleet.update_cluster(tx.conn, "c", copies=state.model_dump(mode="json"))
+        for letter in "abc":
+            catalogue.add_product(tx.conn, product(f"nyc/{letter}", classification="restricted"), NOW)
+            catalogue.add_version(tx.conn, version(f"nyc/{letter}", sha256=letter * 64), NOW)
+        catalogue.add_licence(tx.conn, licence("nyc/c", id="1"), NOW)
+
+    store.write(fill)
+    with store.read() as conn:
+        assert withdrawn(conn, fleet.get_cluster(conn, "c"), NOW) == ("a" * 64, "b" * 64)
+
+
 def test_copies_are_withdrawn_when_nobody_may_use_them_there_any_more(store: Store) -> None:
     shared, own, public = (version(name, sha256=digit * 64) for name, digit in (("nyc/a", "a"), ("nyc/b", "b"), ("nyc/c", "c")))
     twin = version("nyc/a", 2, sha256="b" * 64)

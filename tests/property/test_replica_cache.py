@@ -1,9 +1,13 @@
-"""The cache of copies, whatever is asked of it: never over its capacity, nothing removed that a run reads, one transfer for a version."""
+"""The cache of copies, whatever is asked of it: never over its capacity, nothing removed that a run reads, one transfer for a version.
+
+What is brought ahead never takes more than half of it, and each byte of it is told by one run at most.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from hypothesis import settings
@@ -11,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from workloads.errors import CacheError, DataUnavailableError
-from workloads.runners.replica_cache import Brought, ReplicaCache, Use, Wanted
+from workloads.runners.copies import Brought, Use, Wanted
+from workloads.runners.replica_cache import ReplicaCache
 
 CAPACITY = 12
 SIZES = {"a": 1, "b": 2, "c": 3, "d": 5, "e": 8, "f": 12, "g": 13}
@@ -32,6 +37,7 @@ class Caching(RuleBasedStateMachine):
         self.uses: list[tuple[frozenset[str], Use]] = []
         self.whole: set[str] = set()
         self.brought: list[str] = []
+        self.ahead: Counter[str] = Counter()  # The bytes that were moved ahead and that no run has told, by name.
 
     def teardown(self) -> None:
         for _, use in self.uses:
@@ -44,7 +50,7 @@ class Caching(RuleBasedStateMachine):
         self.brought.append(name)
         part.write_bytes(name.encode() * item.size_bytes)
         self.within()
-        return [Brought("sh", item.size_bytes, 1.0)]
+        return [Brought("sh", item.size_bytes, 1.0, sha256=item.sha256)]
 
     def _break(self, item: Wanted, part: Path) -> list[Brought]:
         part.write_bytes(Path(item.uri).stem.encode() * (item.size_bytes // 2))
@@ -66,9 +72,41 @@ class Caching(RuleBasedStateMachine):
             assert self.found() == before, "what could not help was not removed"
             return
         assert needed <= CAPACITY
+        self.told(use)
         assert {path.read_text()[0] for path in paths.values()} == set(names)
         assert (use.hits, use.misses) == (len(set(names) & before), len(set(names) - before))
         self.uses.append((frozenset(names), use))
+
+    @rule(name=st.sampled_from(sorted(SIZES)), spared=NAMES, cut=st.booleans())
+    def bring_ahead(self, name: str, spared: list[str], cut: bool) -> None:
+        before, begun = self.found(), self.bytes_of(name)
+        kept = {name for held, _ in self.uses for name in held} | (before & set(spared))
+        try:
+            self.cache.bring_ahead(wanted(name), self._break if cut else self._bring, {wanted(other).name for other in spared})
+        except CacheError:
+            assert self.found() == before
+        except DataUnavailableError:
+            self.ahead[name] += max(self.bytes_of(name) - begun, 0)
+        else:
+            if name not in before:
+                self.ahead[name] += SIZES[name]
+        assert kept <= self.found()
+
+    def told(self, use: Use) -> None:
+        """A run tells of what was moved ahead that no run has told yet, and of no version twice."""
+        for one in use.brought:
+            if one.ahead:
+                name = next(name for name in SIZES if wanted(name).sha256 == one.sha256)
+                self.ahead[name] -= one.size_bytes
+                assert self.ahead[name] >= 0
+
+    def bytes_of(self, name: str) -> int:
+        part = self.cache.state / f"{wanted(name).name}.part"
+        return part.stat().st_size if part.exists() else 0
+
+    @invariant()
+    def half_is_for_runs(self) -> None:
+        assert 2 * sum(entry.size_bytes for entry in self.cache.entries() if entry.ahead) <= CAPACITY
 
     @rule(names=NAMES)
     def break_off(self, names: list[str]) -> None:
@@ -78,6 +116,7 @@ class Caching(RuleBasedStateMachine):
         except (CacheError, DataUnavailableError):
             return
         assert not missing
+        self.told(use)
         self.uses.append((frozenset(names), use))
 
     @precondition(lambda self: self.uses)

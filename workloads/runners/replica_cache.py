@@ -9,6 +9,9 @@ The books are made under one lock: what is whole counts with its size, what some
 and what nobody brings in any more with the bytes that it has. So the folder never holds more than its capacity. Room is made by
 removing what was used longest ago and nobody uses. All inputs of a run are booked at once or not at all, so that two runs never
 hold what the other one waits for.
+
+A copy may be brought ahead of the run that will read it (`ahead.py`). What that moved is noted beside it until a run takes it, which
+tells it as its own; such copies take at most half of the folder.
 """
 
 from __future__ import annotations
@@ -20,77 +23,20 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from workloads.catalogue.locations import suffix
 from workloads.errors import CacheError, DataChangedError
+from workloads.runners.ahead_notes import Notes
+from workloads.runners.copies import Brought, Entry, Use, Wanted
+from workloads.sizes import size
 
 STATE_DIRECTORY = ".state"
 PATIENCE_S = 60.0
 _LOOK_AGAIN_S = 0.1
-_MIB = 1024**2
 _NAME = re.compile(r"^[0-9a-f]{64}(?:(?:\.csv)?\.[a-z0-9]{1,8})?$")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A version's bytes: where they are to be had, how many, their checksum, and the cluster that they come from.
-
-    `others` are places (URI, cluster) to have them from instead, in this order.
-    """
-
-    uri: str
-    size_bytes: int
-    sha256: str
-    source: str = ""
-    others: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def name(self) -> str:
-        """What its copy is called."""
-        return f"{self.sha256}{suffix(self.uri)}"
-
-
-@dataclass(frozen=True)
-class Brought:
-    """A transfer that is over: the bytes that were moved, and the time it took. `capped`: it was held back on the way."""
-
-    source: str
-    size_bytes: int
-    seconds: float
-    capped: bool = False
-    sha256: str = ""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What a folder has of one version. `size_bytes` is what it counts for, `used_ns` when it was used last, `held` whether it is."""
-
-    name: str
-    size_bytes: int
-    used_ns: int
-    held: bool
-    whole: bool
-    missing_bytes: int = 0
-
-
-@dataclass
-class Use:
-    """The copies that a run reads, which stay until it closes this; and what was done to have them."""
-
-    hits: int = 0
-    misses: int = 0
-    evicted: int = 0
-    evicted_bytes: int = 0
-    brought: list[Brought] = field(default_factory=list)
-    _holds: list[int] = field(default_factory=list)
-
-    def close(self) -> None:
-        """The run reads them no more. Twice does no harm."""
-        while self._holds:
-            os.close(self._holds.pop())
 
 
 Bring = Callable[[Wanted, Path], Sequence[Brought]]
@@ -121,10 +67,28 @@ class ReplicaCache:
         try:
             for item in items:
                 self._have(item, bring, use)
+                use.brought.extend(self._notes(item.name).claim(self._books))
         except BaseException:
             use.close()
             raise
         return {item.sha256: self.folder / item.name for item in items}, use
+
+    def bring_ahead(self, item: Wanted, bring: Bring, spared: Collection[str] = ()) -> None:
+        """Have a copy of it before a run asks; nothing where there is one. `spared` are names of copies that make no room for it.
+
+        Raises CacheError at once where there is no room, and what `bring` raises; a beginning stays then.
+        """
+        use = Use()
+        if not self._book([item], use, ahead=True, spared=spared):
+            raise CacheError("there is no room to bring it ahead")
+        try:
+            self._have(item, partial(self._noting, bring), use)
+        finally:
+            use.close()
+
+    def has(self, item: Wanted) -> bool:
+        """Whether a whole copy lies here."""
+        return (self.folder / item.name).exists()
 
     def entries(self) -> list[Entry]:
         """All that the folder has, by name."""
@@ -155,26 +119,41 @@ class ReplicaCache:
         asked = sum(item.size_bytes for item in items)
         if asked > self.capacity_bytes:
             raise CacheError(
-                f"the inputs that do not lie here take {_mib(asked)}, the cache here has {_mib(self.capacity_bytes)}; raise CPN_CACHE_GIB "
+                f"the inputs that do not lie here take {size(asked)}, the cache here has {size(self.capacity_bytes)}; raise CPN_CACHE_GIB "
                 "of its agent, publish a replica here, or run where they lie"
             )
         use = Use()
         while not self._book(items, use):
+            self._check_disk(items)
             if patience_s <= 0:
                 raise CacheError(
-                    f"there is no room for {_mib(asked)} in the cache: runs use what is not free of its {_mib(self.capacity_bytes)}, or "
+                    f"there is no room for {size(asked)} in the cache: runs use what is not free of its {size(self.capacity_bytes)}, or "
                     "the disk is full; run fewer at once, raise CPN_CACHE_GIB, or make room on the disk"
                 )
             pause(_LOOK_AGAIN_S)
             patience_s -= _LOOK_AGAIN_S
         return use
 
-    def _book(self, items: Sequence[Wanted], use: Use) -> bool:
+    def _check_disk(self, items: Sequence[Wanted]) -> None:
+        """Raises CacheError where its disk could not take them without all other copies: to wait for runs is in vain then."""
+        with self._books():
+            there = {entry.name: entry.size_bytes - entry.missing_bytes for entry in self._entries()}
+            free = self._free_bytes()
+        names = {item.name for item in items}
+        missing = sum(max(item.size_bytes - there.get(item.name, 0), 0) for item in items)
+        most = free + sum(bytes_there for name, bytes_there in there.items() if name not in names)
+        if missing > most:
+            raise CacheError(
+                f"the disk is full: {size(missing)} are to be copied to {self.folder}, and without all other copies there would be room "
+                f"for {size(most)}; make room on it, or name a folder on a larger disk by CPN_CACHE_DIR"
+            )
+
+    def _book(self, items: Sequence[Wanted], use: Use, *, ahead: bool = False, spared: Collection[str] = ()) -> bool:
         """Hold all of these and make room for what is missing; or leave everything as it is, as far as nothing was used longer ago."""
         with self._books():
             for item in items:
                 self._hold(item, use)
-            if self._make_room(use):
+            if (not ahead or self._within_half(items)) and self._make_room(use, spared):
                 now = time.time_ns()
                 for item in items:
                     with contextlib.suppress(FileNotFoundError):
@@ -195,13 +174,25 @@ class ReplicaCache:
         if not path.exists():
             self._size(item.name).write_text(str(item.size_bytes), encoding="ascii")
 
-    def _make_room(self, use: Use) -> bool:
+    def _within_half(self, items: Sequence[Wanted]) -> bool:
+        """Note that these are brought ahead, unless that would be more than half of the folder; the other half is for runs."""
+        missing = [item for item in items if not self.has(item)]
+        names = {item.name for item in missing}
+        others = sum(entry.size_bytes for entry in self._entries() if entry.ahead and entry.name not in names)
+        if 2 * (others + sum(item.size_bytes for item in missing)) > self.capacity_bytes:
+            return False
+        for item in missing:
+            self._notes(item.name).begin()
+        return True
+
+    def _make_room(self, use: Use, spared: Collection[str] = ()) -> bool:
         """Remove what was used longest ago until all that is booked fits. Removes nothing where that would not be enough."""
         entries = self._entries()
         over = sum(entry.size_bytes for entry in entries) - self.capacity_bytes
         short = sum(entry.missing_bytes for entry in entries) - self._free_bytes()
         doomed: list[Entry] = []
-        for entry in sorted((entry for entry in entries if not entry.held), key=lambda entry: (entry.used_ns, entry.name)):
+        idle = (entry for entry in entries if not entry.held and entry.name not in spared)
+        for entry in sorted(idle, key=lambda entry: (entry.used_ns, entry.name)):
             if over <= 0 and short <= 0:
                 break
             doomed.append(entry)
@@ -225,14 +216,14 @@ class ReplicaCache:
 
     def _whole(self, name: str) -> Entry:
         status = (self.folder / name).stat()
-        return Entry(name, status.st_size, status.st_mtime_ns, self._is_held(name), whole=True)
+        return Entry(name, status.st_size, status.st_mtime_ns, self._is_held(name), whole=True, ahead=self._notes(name).exists())
 
     def _begun(self, name: str) -> Entry:
         size, used_ns = 0, 0
         with contextlib.suppress(FileNotFoundError):
             status = self._part(name).stat()
             size, used_ns = status.st_size, status.st_mtime_ns
-        entry = Entry(name, size, used_ns, self._is_held(name), whole=False)
+        entry = Entry(name, size, used_ns, self._is_held(name), whole=False, ahead=self._notes(name).exists())
         if not entry.held:
             return entry
         with contextlib.suppress(FileNotFoundError, ValueError):
@@ -257,6 +248,7 @@ class ReplicaCache:
         """All that there is of a version that nobody holds."""
         for path in (self.folder / name, self._part(name), self._size(name), self._turn(name), self._lock(name), self._fault(name)):
             path.unlink(missing_ok=True)
+        self._notes(name).drop()
 
     # --- one transfer at a time ---
 
@@ -280,6 +272,18 @@ class ReplicaCache:
         except DataChangedError as error:
             self._fault(item.name).write_text(str(error), encoding="utf-8")
             raise
+
+    def _noting(self, bring: Bring, item: Wanted, part: Path) -> Sequence[Brought]:
+        """Bring it in, and note what that moves for the run that will read it; the beginning too, where it is left at one."""
+        before = _size_of(part)
+        try:
+            moved = bring(item, part)
+        except BaseException:
+            if (came := _size_of(part) - before) > 0:
+                self._notes(item.name).add([Brought(item.source, came, 0.0, sha256=item.sha256)])
+            raise
+        self._notes(item.name).add(moved)
+        return moved
 
     def _check_fault(self, item: Wanted, asked_ns: int) -> None:
         """Raises DataChangedError where another found so while this one waited; what was found before is looked at anew."""
@@ -313,6 +317,9 @@ class ReplicaCache:
     def _part(self, name: str) -> Path:
         return self.state / f"{name}.part"
 
+    def _notes(self, name: str) -> Notes:
+        return Notes(self.state / f"{name}.ahead")
+
     def _size(self, name: str) -> Path:
         return self.state / f"{name}.size"
 
@@ -327,13 +334,16 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _size_of(part: Path) -> int:
+    try:
+        return part.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _mib(size_bytes: int) -> str:
-    return f"{size_bytes / _MIB:.1f} MiB"

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from workloads.catalogue.locations import Measure, Moved, Progress, prepare, read_on, shown, storable
 from workloads.errors import CacheError, DataChangedError, DataError, DataUnavailableError
-from workloads.runners.replica_cache import Brought, Wanted
+from workloads.runners.copies import Brought, Wanted
+from workloads.runners.resting import Resting
 
 MIB = 1024**2
 # What was on the way when a line was cut may be lost with it, so one try that brings nothing says little.
@@ -87,23 +88,35 @@ def bring(item: Wanted, part: Path, pace: Pace, *, clock: Clock = time.monotonic
     return Brought(item.source, moved, clock() - began, capped=pace.held_back, sha256=item.sha256)
 
 
-def bring_from_any(item: Wanted, part: Path, pace_of: Callable[[str], Pace], *, clock: Clock = time.monotonic) -> list[Brought]:
+def bring_from_any(
+    item: Wanted, part: Path, pace_of: Callable[[str], Pace], *, clock: Clock = time.monotonic, progress: Progress | None = None,
+    resting: Resting | None = None,
+) -> list[Brought]:  # fmt: skip
     """Bring it from the first of its places that has it; what came from one that broke is gone on with from the next.
 
     `pace_of` gives the pace of the link from a cluster. Raises CacheError at once. Where all places fail: what the only one raised,
-    else DataChangedError when each has other bytes than were published, and DataUnavailableError with what every one said.
+    else DataChangedError when each has other bytes than were published, and DataUnavailableError with what every one said. Places in
+    `resting` are left out while they rest, but for an only one that had other bytes: they may have been put right.
     """
     moved: list[Brought] = []
     failed: list[DataError] = []
     for uri, source in ((item.uri, item.source), *item.others):
         place, pace = replace(item, uri=uri, source=source), pace_of(source)
         began, begun_bytes = clock(), _size(part)
+        if resting is not None and (rests := resting.error(uri)) is not None and (item.others or not isinstance(rests, DataChangedError)):
+            failed.append(rests)
+            continue
         try:
-            return [*moved, bring(place, part, pace, clock=clock)]
+            brought = bring(place, part, pace, clock=clock, progress=progress)
+            if resting is not None:
+                resting.worked(uri)
+            return [*moved, brought]
         except CacheError:
             raise
         except DataError as error:
             failed.append(error)
+            if resting is not None:
+                resting.failed(uri, error)
             came = _size(part) - begun_bytes
             if came > 0:
                 moved.append(Brought(source, came, clock() - began, capped=pace.held_back, sha256=item.sha256))

@@ -39,7 +39,7 @@ from cluster.backends.ray.session import Session
 from cluster.backends.ray.sql_attempt import SqlAttempt
 from cluster.errors import ClusterError, RunRejectedError, UnreachableError, WorkerGoneError
 from cluster.model import Inventory, Others
-from cluster.protocol import AdoptedRun, GangSize, RunEvent, RunRequest
+from cluster.protocol import AdoptedRun, AheadFile, GangSize, RunEvent, RunRequest
 from cluster.replicas import CacheLimits
 from cluster.runs.attempt import Attempt, StopOutcome
 from cluster.runs.journal import Journals
@@ -109,8 +109,7 @@ class RayBackend:
         entries = await self._session.node_entries()
         self._nodes = alive(entries)
         self._know_nodes()
-        if self._looking is None or self._looking.done():
-            self._looking = self._spawn(self._copies.look(self._pool.one_of_each()))
+        self._look()
         import ray
 
         counted = inventory(entries, ray.__version__, self._session.cluster_id, await self._others(entries))
@@ -126,6 +125,11 @@ class RayBackend:
     async def refuse_copies(self, versions: Sequence[str]) -> None:
         """Remove copies of these versions with the next looks at the nodes."""
         self._copies.refuse(versions)
+
+    async def bring_ahead(self, files: Sequence[AheadFile]) -> None:
+        """Bring these to their nodes, and nothing else; said to them now and with each look."""
+        self._copies.bring(files, {name: node.node_id for name, node in self._nodes.items()})
+        self._look()
 
     async def scale(self, wanted: Sequence[Wanted]) -> None:
         """Ask its autoscaler for these nodes. Raises UnreachableError."""
@@ -248,6 +252,11 @@ class RayBackend:
                     return request
             await seat.let_go()
         return None
+
+    def _look(self) -> None:
+        """Ask the nodes for their copies, unless that is being done."""
+        if self._looking is None or self._looking.done():
+            self._looking = self._spawn(self._copies.look(self._pool.one_of_each()))
 
     def _know_nodes(self) -> None:
         self._pool.know(self._nodes.values())

@@ -17,7 +17,7 @@ from cluster.backends.ray.versions import Versions, differences
 from cluster.drivers import ACTORS, Driver
 from cluster.errors import AuthenticationError
 from cluster.model import Endpoint, Inventory
-from cluster.protocol import AdoptedRun, ClusterBackend, GangSize, RunEvent, RunRequest
+from cluster.protocol import AdoptedRun, AheadFile, BringsAhead, ClusterBackend, GangSize, RunEvent, RunRequest
 from cluster.scaling import Wanted
 
 log = logging.getLogger("cpn.agent")
@@ -96,6 +96,10 @@ class ChosenBackend:
 
     async def refuse_copies(self, versions: Sequence[str]) -> None:
         await self._backend.refuse_copies(versions)
+
+    async def bring_ahead(self, files: Sequence[AheadFile]) -> None:
+        if isinstance(self._backend, BringsAhead):
+            await self._backend.bring_ahead(files)
 
     async def scale(self, wanted: Sequence[Wanted]) -> None:
         await self._backend.scale(wanted)

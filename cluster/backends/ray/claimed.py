@@ -9,7 +9,7 @@ import shutil
 import time
 from pathlib import Path
 
-from cluster.runs.workspace import run_root
+from cluster.runs.node_folders import run_root
 
 LANES_END_S, LOOK_AGAIN_S = 5.0, 0.02
 _LOCK = "lock"

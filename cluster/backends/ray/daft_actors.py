@@ -18,7 +18,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from cluster.backends.ray.daft_share import Share, prepare_daft, quiet_daft, shares, wait_beyond_memory
-from cluster.runs.workspace import fetch_inputs, node_root
+from cluster.runs.node_folders import node_root
+from cluster.runs.workspace import fetch_inputs
 from workloads.errors import StatementError
 from workloads.runners.parquet_copies import ParquetCopies
 

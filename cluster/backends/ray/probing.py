@@ -95,7 +95,7 @@ def _ask_nodes() -> dict[str, Any]:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from cluster.backends.ray.nodes import alive
-    from cluster.runs.workspace import WORK_DIR_VARIABLE
+    from cluster.runs.node_folders import WORK_DIR_VARIABLE
 
     living = alive(ray.nodes())  # type: ignore[no-untyped-call]
     task = ray.remote(num_cpus=0, max_retries=0)(look_around)

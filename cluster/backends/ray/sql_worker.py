@@ -19,15 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.backends.ray.claimed import claimed_root
+from cluster.runs.node_copies import NodeAhead, folder_state, remove_copies
 from cluster.runs.outbox import Batch, Outbox, Seen
 from cluster.runs.workspace import (
     Interrupter,
     StatementRun,
     describe,
     failure_category,
-    folder_state,
     read_chunk,
-    remove_copies,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +61,7 @@ class SqlWorker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="statement")
         self._spoiled = False
         self._engines: Engines | None = None
+        self._ahead = NodeAhead()
         self._renewal: asyncio.TimerHandle | None = None
 
     async def warm(self) -> None:
@@ -113,6 +113,10 @@ class SqlWorker:
         if unwanted:
             await asyncio.to_thread(remove_copies, limits, unwanted)
         return await asyncio.to_thread(folder_state, limits)
+
+    async def bring_ahead(self, limits: dict[str, Any], files: list[dict[str, Any]], for_s: float) -> None:
+        """Bring these to the node ahead of the runs that will read them, and nothing else; for so many seconds, unless it is said again."""
+        await asyncio.to_thread(self._ahead.want, limits, files, for_s)
 
     async def read_output(self, run_id: str, name: str, offset: int, length: int) -> bytes:
         """A part of a result file."""

@@ -145,7 +145,7 @@ def _on_nodes(remove: Sequence[Leftover]) -> tuple[list[Leftover], list[str]]:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from cluster.backends.ray.nodes import alive
-    from cluster.runs.workspace import WORK_DIR_VARIABLE
+    from cluster.runs.node_folders import WORK_DIR_VARIABLE
 
     task = ray.remote(num_cpus=0, max_retries=0)(look_on_node)
     nodes = sorted(node.node_id for node in alive(ray.nodes()).values())  # type: ignore[no-untyped-call]

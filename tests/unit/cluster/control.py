@@ -10,7 +10,7 @@ from typing import Literal
 
 from cluster.errors import ClusterError, UnreachableError
 from cluster.model import LeasePolicy
-from cluster.protocol import Instruction, Observation, ResultFile, RunEvent, RunRequest, SyncReply, SyncRequest
+from cluster.protocol import AheadFile, Instruction, Observation, ResultFile, RunEvent, RunRequest, SyncReply, SyncRequest
 from cluster.scaling import Wanted
 
 CALL_S = 0.005
@@ -56,6 +56,7 @@ class Control:
         self.superseded = False
         self.wants_census = True
         self.unwanted: tuple[str, ...] = ()
+        self.ahead: tuple[AheadFile, ...] = ()
         self.wanted: tuple[Wanted, ...] = ()
         self.refuse: Callable[[SyncRequest], ClusterError | None] = lambda _request: None
         self.upload_errors: list[ClusterError] = []
@@ -94,6 +95,11 @@ class Control:
         self.wants_census = True
         self._changed.set()
 
+    def expect(self, *files: AheadFile) -> None:
+        """Say with every answer that jobs which wait are going to read these at the cluster."""
+        self.ahead = files
+        self._changed.set()
+
     def withdraw(self, *versions: str) -> None:
         """Say with every answer that these may not lie at the cluster any more."""
         self.unwanted = versions
@@ -125,7 +131,7 @@ class Control:
             self._answer_or_not()
         return SyncReply(
             instructions=tuple(self.outbox), lease_s=self.lease_s, superseded=self.superseded, census_wanted=wanted,
-            unwanted=self.unwanted, wanted=self.wanted, on_lease_lost=self.on_lease_lost,
+            unwanted=self.unwanted, ahead=self.ahead, wanted=self.wanted, on_lease_lost=self.on_lease_lost,
         )  # fmt: skip
 
     async def upload_log(self, run_id: str, epoch: int, offset: int, text: str) -> bool:  # noqa: ARG002

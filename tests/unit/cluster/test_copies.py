@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from cluster.backends.memory import Behaviour, MemoryCluster
+from cluster.backends.memory import Behaviour, MemoryBackend, MemoryCluster
 from cluster.model import Node
-from cluster.protocol import InputFile, RunFinished
+from cluster.protocol import AheadFile, InputFile, RunFinished
 from cluster.replicas import CacheCounts, CacheState, FolderState, Pretended, together
 from tests.unit.cluster.agents import agent
 from tests.unit.cluster.control import Control, run_request, start, stop
@@ -82,6 +84,53 @@ async def test_an_agent_tells_what_is_held_and_removes_what_may_not_lie_there() 
         await until_so(lambda: told() == (), "it is removed when the run has ended")
 
 
+@virtual
+async def test_what_is_brought_ahead_is_told_by_who_reads_it_first_and_takes_half_at_most() -> None:
+    where = cluster(40)
+    assert where.copies is not None
+    where.copies.bring([(sha(letter), 10 * MIB, "gz") for letter in "abc"])
+    state = where.copies.state()
+    assert (state.versions, state.ahead, state.ahead_bytes) == ((sha("a"), sha("b")), (sha("a"), sha("b")), 20 * MIB)
+    for run_id in ("x-1", "y-1"):
+        where.start(run_request(run_id, inputs={"x": data("a")}))
+    first, second = (ended(where, run_id).usage for run_id in ("x-1", "y-1"))
+    assert [(one.size_bytes, one.ahead) for one in first.transfers] == [(10 * MIB, True)]
+    assert (first.cache, first.transferred_bytes) == (CacheCounts(hits=1), 10 * MIB)
+    assert second.transfers == ()
+    where.copies.bring([(sha("c"), 10 * MIB, "gz")])
+    assert where.copies.state().ahead == (sha("b"), sha("c")), "what was read counts no more"
+    where.copies.refuse([sha("b")])
+    where.copies.bring([(sha("b"), 10 * MIB, "gz")])
+    assert where.copies.state().ahead == (sha("c"),), "what may not lie there is not brought"
+
+
+def ahead(letter: str) -> AheadFile:
+    return AheadFile(file=data(letter), nodes=("n1",))
+
+
+@virtual
+async def test_an_agent_passes_on_what_is_wanted_ahead_and_nothing_any_more_without_a_lease() -> None:
+    control, said = Control(), list[str]()
+
+    class Backend(MemoryBackend):
+        async def bring_ahead(self, files: Sequence[AheadFile]) -> None:
+            said.append("".join(one.file.sha256[0] for one in files))
+
+    async with agent(control, cluster(), Backend, inventory_interval_s=1.0) as running:
+        await running.introduced()
+        control.expect(ahead("b"), ahead("a"))
+        await until_so(lambda: said == ["ba"], "it is passed on")
+        calls = len(control.accepted)
+        await until_so(lambda: len(control.accepted) > calls + 3, "it is said again")
+        assert said == ["ba"], "what did not change is passed on once"
+        control.away = True
+        await until_so(lambda: said == ["ba", ""], "without a lease nobody knows whether it may come")
+        control.away = False
+        await until_so(lambda: said == ["ba", "", "ba"], "it is wanted still")
+        control.expect()
+        await until_so(lambda: said == ["ba", "", "ba", ""], "and then no more")
+
+
 def folder(name: str, *letters: str) -> FolderState:
     return FolderState(folder=name, capacity_bytes=100, used_bytes=len(letters), copies=len(letters), versions=tuple(map(sha, letters)))
 
@@ -99,6 +148,14 @@ def test_a_version_counts_where_every_node_has_it(nodes: list[FolderState], capa
     found = together(nodes)
     assert found is not None
     assert (found.capacity_bytes, found.used_bytes, "".join(version[0] for version in found.versions)) == (capacity, used, letters)
+
+
+def test_what_lies_on_some_nodes_only_and_beginnings_are_told_apart() -> None:
+    here = folder("x", "a", "b").model_copy(update={"ahead": (sha("b"),), "ahead_bytes": 5, "begun": (sha("d"),)})
+    found = together([here, folder("y", "a", "c")])
+    assert found is not None
+    assert (found.versions, found.partly) == ((sha("a"),), (sha("b"), sha("c"), sha("d")))
+    assert (found.ahead, found.ahead_bytes, found.folder_bytes) == ((sha("b"),), 5, 100)
 
 
 def test_only_so_many_versions_are_told_those_used_last() -> None:

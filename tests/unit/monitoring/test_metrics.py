@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from cluster.health import Health
 from cluster.protocol import Usage
-from cluster.replicas import CacheCounts, CacheState
+from cluster.replicas import CacheCounts, CacheState, Transfer
 from monitoring.capacity import measure
 from monitoring.metrics import Metrics, NetworkState
 from scheduler.cycle import CycleReport
@@ -49,6 +49,8 @@ FAMILIES = {
     "cpn_cache_evicted_copies": ("counter", {"cluster"}),
     "cpn_cache_evicted_bytes": ("counter", {"cluster"}),
     "cpn_transferred_bytes": ("counter", {"cluster"}),
+    "cpn_transferred_ahead_bytes": ("counter", {"cluster"}),
+    "cpn_cache_ahead_bytes": ("gauge", {"cluster"}),
     "cpn_cache_bytes": ("gauge", {"cluster"}),
     "cpn_cache_capacity_bytes": ("gauge", {"cluster"}),
     "cpn_link_bytes_per_second": ("gauge", {"source", "cluster"}),
@@ -76,7 +78,7 @@ BOUNDED = {
 def with_data(cluster: ClusterRecord) -> ClusterRecord:
     """With a link that was measured, and copies."""
     samples = tuple(Sample(mib * MIB, 2.0, NOW) for mib in (20, 40, 10))
-    return replace(cluster, links={"gz": samples}, copies=CacheState(capacity_bytes=100, used_bytes=70, copies=2))
+    return replace(cluster, links={"gz": samples}, copies=CacheState(capacity_bytes=100, used_bytes=70, copies=2, ahead_bytes=30))
 
 
 def state() -> NetworkState:
@@ -105,7 +107,8 @@ def busy() -> Metrics:
     ended = [("a-1", "succeeded", "finished"), ("b-1", "lost", "cluster_lost"), ("c-1", "succeeded", "finished")]
     resized = [Resized("grown", "idle-room"), Resized("shrunk", "grown-room"), Resized("grown", "idle-room")]
     counts = CacheCounts(hits=2, misses=1, evicted=3, evicted_bytes=300)
-    used = [("sh", Usage(cache=counts, transferred_bytes=70)), ("gz", Usage()), ("sh", Usage(cache=CacheCounts(hits=1)))]
+    moved = tuple(Transfer(source="gz", size_bytes=size, seconds=1.0, ahead=size > 30) for size in (20, 50))
+    used = [("sh", Usage(cache=counts, transferred_bytes=70, transfers=moved)), ("gz", Usage()), ("sh", Usage(cache=CacheCounts(hits=1)))]
     metrics.saw_reports(Reconciled(ended=ended, started=[("sh", 0.01, 0.03), ("sh", 1.0, 42.0)], stale=4, resized=resized, caches=used))
     return metrics
 
@@ -165,6 +168,7 @@ def test_what_happened_is_counted() -> None:
         ("cpn_cache_evicted_copies_total", {"cluster": "sh"}, 3),
         ("cpn_cache_evicted_bytes_total", {"cluster": "sh"}, 300),
         ("cpn_transferred_bytes_total", {"cluster": "sh"}, 70),
+        ("cpn_transferred_ahead_bytes_total", {"cluster": "sh"}, 50),
         ("cpn_resizes_total", {"direction": "grown", "reason": "idle_room"}, 2),
         ("cpn_resizes_total", {"direction": "shrunk", "reason": "grown_room"}, 1),
         ("cpn_start_latency_seconds_count", {}, 2),
@@ -187,6 +191,7 @@ def test_what_is_comes_from_the_store_at_each_scrape() -> None:
         ("cpn_cluster_health", {"cluster": "sh", "health": "healthy"}, 1),
         ("cpn_cache_bytes", {"cluster": "sh"}, 70),
         ("cpn_cache_capacity_bytes", {"cluster": "sh"}, 100),
+        ("cpn_cache_ahead_bytes", {"cluster": "sh"}, 30),
         ("cpn_link_bytes_per_second", {"source": "gz", "cluster": "sh"}, 10 * MIB),
         ("cpn_cluster_health", {"cluster": "sh", "health": "lost"}, 0),
         ("cpn_cluster_health", {"cluster": "gz", "health": "lost"}, 1),

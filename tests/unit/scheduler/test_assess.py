@@ -67,6 +67,18 @@ def test_what_a_clusters_caches_hold_lies_there() -> None:
     assert there.total.amount - found.quote.total.amount == Decimal("0.50")
 
 
+def test_what_was_brought_ahead_takes_no_time_and_is_paid_by_who_reads_it_first() -> None:
+    sha256 = version().sha256
+    ahead = Inbound(256.0, held=frozenset({sha256}), ahead=frozenset({sha256}))
+    found, without = assess(job_spec(), [flights()], GZ, NOW, ahead), judged(GZ, flights())
+    assert (found.transfer_bytes, found.transfer_s, found.moves) == (0, 0.0, ())
+    assert found.quote is not None
+    assert without.quote is not None
+    assert found.quote.total == without.quote.total
+    alone = Inbound(256.0, ahead=frozenset({sha256}))
+    assert assess(job_spec(), [flights()], GZ, NOW, alone).transfer_s == without.transfer_s, "another node has it, and not every one"
+
+
 def test_the_quote_for_fewer_workers_leaves_out_what_is_held_too() -> None:
     held, elastic = Inbound(256.0, held=frozenset({version().sha256})), job_spec(resources={"workers": {"min": 1, "max": 4}})
     found = assess(elastic, [flights()], GZ, NOW, held)

@@ -14,7 +14,8 @@ import pytest
 
 from tests.network import until
 from workloads.errors import CacheError, DataChangedError
-from workloads.runners.replica_cache import STATE_DIRECTORY, Brought, ReplicaCache, Use, Wanted
+from workloads.runners.copies import Brought, Use, Wanted
+from workloads.runners.replica_cache import STATE_DIRECTORY, ReplicaCache
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -207,7 +208,8 @@ def test_a_killed_process_holds_nothing_and_its_beginning_is_gone_on_with(tmp_pa
     code = f"""
 import os, signal
 from pathlib import Path
-from workloads.runners.replica_cache import ReplicaCache, Wanted
+from workloads.runners.copies import Wanted
+from workloads.runners.replica_cache import ReplicaCache
 def cut(item, part):
     part.write_bytes(b"aaaa")
     os.kill(os.getpid(), signal.SIGKILL)

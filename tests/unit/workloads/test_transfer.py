@@ -16,7 +16,7 @@ from tests.file_server import FileServer, serving_files
 from workloads.catalogue import locations
 from workloads.errors import CacheError, DataChangedError, DataUnavailableError
 from workloads.runners import transfer
-from workloads.runners.replica_cache import Brought, Wanted
+from workloads.runners.copies import Brought, Wanted
 from workloads.runners.transfer import MIB, Pace, bring, bring_from_any
 
 BYTES = bytes(range(256)) * 5000

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,6 +17,8 @@ from cluster.backends.ray.versions import Versions
 from cluster.drivers import ACTORS, Driver
 from cluster.errors import AuthenticationError, UnreachableError
 from cluster.model import Endpoint, Node
+from cluster.protocol import AheadFile, BringsAhead, InputFile
+from cluster.replicas import Pretended
 from tests.fake_head import FakeHead, fake_head
 
 OWN = Versions("2.60.0", "3.11.7", "0.1.0")
@@ -97,3 +99,19 @@ def test_the_choice_is_made_once_and_only_after_the_head_has_answered() -> None:
     asyncio.run(scenario())
     assert made == ["job-api"]
     assert answers == [ACTORS]
+
+
+def test_what_is_wanted_ahead_is_passed_on_to_who_brings_it_and_to_nobody_else() -> None:
+    cluster = MemoryCluster([Node(name="n1", cpu=1, memory_bytes=1)], copies=Pretended(100))
+    data = InputFile(ref="nyc/a@1", uri="/a", format="csv", size_bytes=10, sha256="a" * 64, local=False, source="sh")
+
+    async def scenario() -> None:
+        for made in (MemoryBackend(cluster), cast("MemoryBackend", object())):
+            backend = ChosenBackend(lambda: ACTORS, lambda _driver, made=made: made)  # type: ignore[misc]
+            backend._chosen = made
+            assert isinstance(backend, BringsAhead)
+            await backend.bring_ahead([AheadFile(file=data, nodes=("n1",))])
+
+    asyncio.run(scenario())
+    assert cluster.copies is not None
+    assert cluster.copies.state().ahead == ("a" * 64,)

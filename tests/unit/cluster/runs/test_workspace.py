@@ -12,18 +12,16 @@ import pytest
 
 from cluster.protocol import Elsewhere
 from cluster.replicas import CacheLimits, FolderState
+from cluster.runs.node_copies import folder_state, remove_copies
+from cluster.runs.node_folders import node_root, run_root
 from cluster.runs.workspace import (
     Interrupter,
     StatementRun,
     Workspace,
     describe,
     failure_category,
-    folder_state,
     list_outputs,
-    node_root,
     read_chunk,
-    remove_copies,
-    run_root,
 )
 from tests.ray_runs import input_file, script, statement
 from workloads.errors import CacheError, DataChangedError, DataError, DataUnavailableError, StatementError, StatementInterruptedError
