@@ -18,7 +18,7 @@ from scheduler.arrays import ring_after, store_array
 from scheduler.assess import Assessment, InputData, from_refusal
 from scheduler.bells import CYCLE, Bells, job_bell
 from scheduler.dispatch import order_stop
-from scheduler.engine.reasons import POLICY, Reason
+from scheduler.engine.reasons import FOR_GOOD, Reason
 from scheduler.errors import ConflictError, InvalidError, Problem, RefusedError
 from scheduler.freeze import Market, judge_at, read_market
 from scheduler.holds import open_predecessors
@@ -36,8 +36,6 @@ from workloads.runners.proving import DaftVerdict
 from workloads.runners.sql import check_statement, judge_for_daft
 from workloads.spec import JobSpec, split_ref
 
-# What waiting changes nothing about. Room on nodes comes with other nodes; a cache grows only when its operator is asked for it.
-_FOR_GOOD = POLICY | {Reason.DATA_TOO_LARGE}
 Assessments = tuple[Assessment, ...]
 Keys = dict[tuple[str, str], tuple[str, str | None]]  # (tenant, idempotency key) → (id, digest) of what was submitted under it.
 
@@ -79,7 +77,7 @@ def examine(conn: Connection, spec: JobSpec, now: float, *, may_wait: bool = Tru
     clusters = fleet.list_clusters(conn)
     ways = judge_at(spec, market, clusters, now)
     assessments = tuple(item for way in ways for item in way.assessments)
-    if assessments and all(any(against.reason in _FOR_GOOD for against in item.against) for item in assessments):
+    if assessments and all(any(against.reason in FOR_GOOD for against in item.against) for item in assessments):
         if spec.flexible is not None and any(item.reason is Reason.OVER_BUDGET for item in assessments):
             strict = any(queue.order == "strict" for queue in fleet.list_queues(conn) if queue.name == spec.queue)
             if strict or not may_wait:

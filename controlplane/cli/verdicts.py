@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from controlplane.cli.output import grid, heading, say
 from controlplane.cli.text import MISSING, clock, joined, number, size, span
-from scheduler.engine.reasons import POLICY
+from scheduler.engine.reasons import FOR_GOOD
 
 if TYPE_CHECKING:
     from controlplane.api.price_schemas import FlexiblePlan, StartPrice
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from workloads.catalogue.tariffs import HoursAt
     from workloads.engines import EngineChoice
 
-_POLICY = frozenset(reason.label for reason in POLICY)
+_FOR_GOOD = frozenset(reason.label for reason in FOR_GOOD)
 
 
 def refused_everywhere(verdicts: Sequence[ClusterVerdict]) -> bool:
-    """Whether rights, residency or money forbid the job at every cluster."""
-    return bool(verdicts) and all(any(item.reason in _POLICY for item in verdict.obstacles) for verdict in verdicts)
+    """Whether rights, residency, money or the size of its inputs forbid the job at every cluster."""
+    return bool(verdicts) and all(any(item.reason in _FOR_GOOD for item in verdict.obstacles) for verdict in verdicts)
 
 
 def print_plan(view: PlanView) -> None:

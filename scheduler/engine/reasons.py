@@ -50,3 +50,5 @@ class Reason(IntEnum):
 # Whoever waits for one of these is promised a start at an hour that it chose.
 LATER = frozenset({Reason.CHEAPER_LATER, Reason.CLEANER_LATER, Reason.AFFORDABLE_LATER})
 POLICY = frozenset(reason for reason in Reason if Reason.LICENCE_MISSING <= reason <= Reason.OVER_BUDGET)
+# What waiting changes nothing about. Room on nodes comes with other nodes; a cache grows only when its operator is asked for it.
+FOR_GOOD = POLICY | {Reason.DATA_TOO_LARGE}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cluster.backends.memory import Behaviour
 from cluster.replicas import Pretended
 from tests.acceptance.test_catalogue import grant, publish, reads
 from tests.network import Network, job, until
+from tests.served import Cpn
 
 MIB = 1024**2
 AT_GZ = {"clusters": ["gz"]}
@@ -213,7 +215,7 @@ def test_copies_go_when_the_last_licence_at_their_place_ends_and_so_does_what_wa
     assert metric(market, "cpn_cache_ahead_bytes") == 0
 
 
-def test_inputs_larger_than_every_cache_are_refused_with_sizes_and_a_remedy(market: Network) -> None:
+def test_inputs_larger_than_every_cache_are_refused_with_sizes_and_a_remedy(market: Network, tmp_path: Path) -> None:
     grant(market)
     until(lambda: market.cluster("gz")["cache"] is not None, "its agent has told")
     small = market.clusters["gz"].copies
@@ -228,6 +230,13 @@ def test_inputs_larger_than_every_cache_are_refused_with_sizes_and_a_remedy(mark
     assert obstacle["message"].endswith("and its cache holds 1.0 MiB")
     assert "raise CPN_CACHE_GIB of its agent, or run at sh" in obstacle["remedy"]
     answer = market.operator.post("/jobs", json=reads(placement=AT_GZ))
+    manifest = tmp_path / "job.json"
+    manifest.write_text(json.dumps(reads(placement=AT_GZ)))
+    operator = Cpn(tmp_path / "cli", market.url, market.operator_token())
+    for verb, words in (("plan", "refused at every cluster"), ("submit", "Policy forbids this")):
+        said = operator("job", verb, "-f", str(manifest), status=4)
+        assert words in said.out + said.err
+        assert "nyc/flights@1 2.4 MiB), and its cache holds 1.0 MiB" in said.out + said.err
     errors = {item["reason"]: item["message"] for item in answer.json()["errors"]}
     assert (answer.status_code, set(errors)) == (403, {"data_too_large", "job_cluster"})
     assert errors["data_too_large"] == f"gz: {obstacle['message']} ({obstacle['remedy']})"
