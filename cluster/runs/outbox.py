@@ -33,6 +33,16 @@ def nothing_seen() -> Seen:
     return {"started": False, "log": 0, "progress": 0, "parts": 0}
 
 
+def seen_with(seen: Seen, batch: Batch) -> Seen:
+    """What a reader has with a batch that follows what it has."""
+    return {
+        "started": seen["started"] or "started" in batch,
+        "log": seen["log"] + len(batch.get("log", "").encode()),
+        "progress": seen["progress"] + len(batch.get("progress", ())),
+        "parts": seen["parts"] + len(batch.get("parts", ())),
+    }
+
+
 class Outbox:
     """One run's news. All methods are called from one event loop."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from cluster.protocol import RunEvent, RunLog, RunProgress, RunStarted, RunStarting, Usage
 from cluster.replicas import CacheCounts
-from cluster.runs.outbox import Batch, Seen, nothing_seen
+from cluster.runs.outbox import Batch, Seen, nothing_seen, seen_with
 
 
 @dataclass
@@ -74,17 +74,14 @@ class RunStream:
     def absorb(self, rank: int, batch: Batch) -> list[RunEvent]:
         """The events of one batch; those that come before all workers have started are held back until then."""
         worker = self._workers[rank]
+        worker.seen = seen_with(worker.seen, batch)
         events: list[RunEvent] = []
         if "started" in batch:
             worker.started_at = batch["started"]
-            worker.seen["started"] = True
         if "log" in batch:
-            worker.seen["log"] += len(batch["log"].encode())
             events += self._log(rank, batch["log"])
         for record in batch.get("progress", ()):
-            worker.seen["progress"] += 1
             events.append(self._progress(record))
-        worker.seen["parts"] += len(batch.get("parts", ()))
         if "finished" in batch and worker.finished is None:
             worker.finished = batch["finished"]
             if self.first_end is None and rank < self._staying and worker.finished["outcome"] != "succeeded":

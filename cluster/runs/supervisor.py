@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cluster.runs.capped_log import CappedLog
+from cluster.runs.capped_log import DEFAULT_LIMIT_BYTES, CappedLog
 from cluster.runs.leashed import Kennel, Leashed, read_report
 from cluster.runs.outbox import Batch, Outbox, Seen
 from cluster.runs.outcome import read_outcome
@@ -33,6 +33,8 @@ _DRAIN_S = 2.0
 
 class Supervisor:
     """One worker of one run. Every method may be called again: what is done already is not done twice."""
+
+    log_limit_bytes = DEFAULT_LIMIT_BYTES
 
     def __init__(self, rank: int, kennel: Kennel | None = None) -> None:
         self._rank = rank
@@ -133,7 +135,7 @@ class Supervisor:
             # A rank that comes back after it was ended is another worker.
             again = f".{run['generation']}" if run["generation"] else ""
             self._workspace = Workspace.create(f"{run['run_id']}-{self._rank}{again}")
-            self._outbox.log = CappedLog(self._workspace.log)
+            self._outbox.log = CappedLog(self._workspace.log, self.log_limit_bytes)
             filling = self._filling = asyncio.create_task(asyncio.to_thread(self._workspace.fill, run))
             stopping = asyncio.create_task(self._stopping.wait())
             await asyncio.wait([filling, stopping], timeout=run["max_runtime_s"], return_when=asyncio.FIRST_COMPLETED)

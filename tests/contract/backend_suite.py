@@ -252,7 +252,7 @@ class BackendSuite:
 
 
 class GangSuite(BackendSuite):
-    """The contract of a backend that runs gangs too, and changes their size."""
+    """The contract of a backend that runs gangs too."""
 
     def test_a_gang_runs_as_one(self, backend: ClusterBackend) -> None:
         async def scenario(watch: Watch) -> None:
@@ -275,6 +275,10 @@ class GangSuite(BackendSuite):
             assert watch.types(run.run_id) == ["starting", "started", "finished"]
 
         self.check(backend, scenario)
+
+
+class ElasticSuite(GangSuite):
+    """The contract of a backend that changes the size of gangs too."""
 
     def elastic(self, run_id: str, workers: int = 1) -> tuple[RunRequest, Callable[[int, int], GangSize]]:
         """A run that may be resized and goes on until it is stopped, and its sizes by generation and number of workers."""

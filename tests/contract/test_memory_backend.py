@@ -10,7 +10,7 @@ from cluster.backends.memory import Behaviour, MemoryBackend, MemoryCluster
 from cluster.errors import RunRejectedError, UnreachableError
 from cluster.model import Node, NodeAccelerator
 from cluster.protocol import ClusterBackend, RunEvent, RunFinished, RunProgress, RunRequest, RunStarted
-from tests.contract.backend_suite import FAIL_EXIT_CODE, LOG_TEXT, BehaviourName, GangSuite, Watch
+from tests.contract.backend_suite import FAIL_EXIT_CODE, LOG_TEXT, BehaviourName, ElasticSuite, Watch
 
 BEHAVIOURS: dict[str, Behaviour] = {
     "ok": Behaviour(),
@@ -42,7 +42,7 @@ def cluster() -> MemoryCluster:
     )
 
 
-class TestMemoryBackend(GangSuite):
+class TestMemoryBackend(ElasticSuite):
     @pytest.fixture(autouse=True)
     def _keep(self, cluster: MemoryCluster) -> None:
         self.cluster = cluster

@@ -13,7 +13,7 @@ import pytest
 
 from cluster.model import Inventory
 from cluster.protocol import AdoptedRun, ClusterBackend, GangSize, RunEvent, RunRequest
-from tests.contract.backend_suite import FAIL_EXIT_CODE, LOG_TEXT, BehaviourName, GangSuite
+from tests.contract.backend_suite import FAIL_EXIT_CODE, LOG_TEXT, BehaviourName, ElasticSuite
 from tests.ray import WAIT_S, Connection, RayAgent, SmallRay, StopOutcome
 from tests.ray_runs import command
 
@@ -82,7 +82,7 @@ def node(agent: RayAgent, ray_head: SmallRay, tmp_path_factory: pytest.TempPathF
     return name
 
 
-class TestRayBackend(GangSuite):
+class TestRayBackend(ElasticSuite):
     timeout_s = WAIT_S
 
     @pytest.fixture(autouse=True)

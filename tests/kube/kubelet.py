@@ -8,6 +8,7 @@ nothing is held to its limits. Its own thread and event loop; what it runs ends 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import ssl
 import threading
@@ -218,13 +219,15 @@ class Kubelet:
         with local.log.open("rb") as log:
             while True:
                 last = local.over.is_set() or not follow
-                while data := log.read(65536):
-                    await answer.write(data)
-                if last:
-                    break
+                with contextlib.suppress(ConnectionError):
+                    while data := log.read(65536):
+                        await answer.write(data)
+                    if last:
+                        await answer.write_eof()
+                if last or request.transport is None:
+                    # It has all, or reads no more.
+                    return answer
                 await asyncio.sleep(LOG_POLL_S)
-        await answer.write_eof()
-        return answer
 
     def _called(self, namespace: str, name: str) -> LocalPod | None:
         found = [

@@ -118,6 +118,9 @@ class LocalPod:
         return known.get(path, "")
 
     def _word(self, text: str) -> str:
+        if text.endswith(".svc"):
+            # Where a Service's pods are found: all of them are this machine.
+            return "127.0.0.1"
         return self.volumes.placed(self._container, text)
 
     def _signal(self, number: int) -> None:

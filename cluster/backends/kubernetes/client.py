@@ -44,6 +44,7 @@ CONNECT_S, ANSWER_S = 5.0, 30.0
 WATCH_S, SILENCE_S = 120, 20.0
 TRIES, LONGEST_PAUSE_S, USUAL_PAUSE_S = 4, 5.0, 1.0
 PAGE = 500
+_TURNS = 3
 Pause = Callable[[float], Awaitable[None]]
 
 
@@ -152,7 +153,7 @@ class KubeClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UnreachableError(f"the answer to {path} broke off: {error or type(error).__name__}") from error
         finally:
-            response.response.close()
+            _hang_up(response)
 
     async def _lines(self, path: str, query: dict[str, str], silence_s: float) -> AsyncIterator[bytes]:
         response = await self._open(path, query, silence_s)
@@ -162,7 +163,7 @@ class KubeClient:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise UnreachableError(f"the watch of {path} was cut: {error or type(error).__name__}") from error
         finally:
-            response.response.close()
+            _hang_up(response)
 
     async def _open(self, path: str, query: dict[str, str], silence_s: float | None) -> RESTResponse:
         timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_S, sock_read=silence_s)
@@ -181,6 +182,9 @@ class KubeClient:
         api, self._api = self._api, None
         if api is not None:
             await api.close()
+            # What was aborted is closed in the loop's next turns.
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
 
     async def _insist(self, call: _Call, timeout: aiohttp.ClientTimeout) -> RESTResponse:
         """Until the answer is a good one, the server's patience or ours ends, or it is an error that stays."""
@@ -213,6 +217,14 @@ class KubeClient:
             if self._api is used:
                 self._api = await connect(self.access)
                 await used.close()
+
+
+def _hang_up(response: RESTResponse) -> None:
+    """Leave an answer that would go on, without waiting for the server's farewell, for which the loop may have no time."""
+    connection = response.response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.response.close()
 
 
 async def _send(api: ApiClient, call: _Call, timeout: aiohttp.ClientTimeout) -> RESTResponse:

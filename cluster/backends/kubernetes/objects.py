@@ -1,0 +1,225 @@
+"""A run as Kubernetes objects: a Secret, one Job or several, and for a gang the Service by which its workers find rank 0.
+
+All names come from the run's id, so whoever makes them twice finds them. The Secret has the whole request, for an agent that knows
+nothing of the run, and owns the others: when it goes, Kubernetes takes them with it. A gang is one Indexed Job where that can say where
+its workers belong: one Job has one template, so either all of them share a node, or each has one of its own. Else each worker has a Job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.backends.kubernetes.pod_main import HOST_VARIABLE, RANK_VARIABLE, REQUEST, SEATING
+from cluster.errors import RunRejectedError
+from cluster.protocol import RunRequest
+
+Document = dict[str, Any]
+PREFIX = "cpn.dev/"
+CLUSTER_LABEL, JOB_LABEL, RUN_LABEL, RANK_LABEL = (f"{PREFIX}{word}" for word in ("cluster", "job", "run", "rank"))
+INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
+RUN_ANNOTATION = f"{PREFIX}run-id"
+CONTAINER = "worker"
+REQUEST_FOLDER, WORK_FOLDER = "/cpn/run", "/cpn/work"
+# A Secret holds 1 MiB as base64 and all.
+MOST_REQUEST_BYTES = 700_000
+# What the supervisor beside the user's process takes, over what the job asked for.
+OWN_MEMORY_BYTES = 256 * 1024 * 1024
+DEADLINE_MARGIN_S = 120
+_FIRST_PORT, _PORTS = 20_000, 10_000
+_LABEL = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
+_NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How runs look on one cluster, as its operator registered it. `cluster` is the member's name, by which its objects are told apart.
+
+    `tolerations` are Kubernetes' own documents; empty words leave the cluster's default.
+    """
+
+    cluster: str
+    namespace: str
+    image: str
+    priority_class: str = ""
+    service_account: str = ""
+    pull_secret: str = ""
+    tolerations: tuple[Document, ...] = ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """What makes a run's objects beside its request. `accelerator` is the resource's name at its nodes, `start_by` in Unix seconds,
+    `start_limit_s` how long its pods may wait for that."""
+
+    token: str
+    start_by: float
+    start_limit_s: float
+    accelerator: str = ""
+
+
+def name_of(run_id: str) -> str:
+    """The name of a run's objects: a DNS label of at most 45 characters, so there is room for a rank and for a pod's suffix."""
+    if _NAME.match(run_id):
+        return f"cpn-{run_id}"
+    slug = re.sub(r"[^a-z0-9]+", "-", run_id.lower()).strip("-")[:28].strip("-")
+    return f"cpn-{slug}-{hashlib.sha256(run_id.encode()).hexdigest()[:10]}"
+
+
+def label_of(text: str) -> str:
+    """A text as the value of a label: itself where that is allowed."""
+    return text if _LABEL.match(text) else f"h-{hashlib.sha256(text.encode()).hexdigest()[:40]}"
+
+
+def labels_of(run: RunRequest, settings: RunSettings) -> dict[str, str]:
+    """The labels of all of a run's objects."""
+    return {
+        "app.kubernetes.io/managed-by": "cpn", CLUSTER_LABEL: label_of(settings.cluster), JOB_LABEL: label_of(run.job_id),
+        RUN_LABEL: label_of(run.run_id), f"{PREFIX}attempt": str(run.attempt), f"{PREFIX}kind": run.kind,
+    }  # fmt: skip
+
+
+def rank_of(item: Document) -> int | None:
+    """Which worker a Job or pod of ours is, or is for; None when it is for all."""
+    metadata = item["metadata"]
+    text = metadata.get("labels", {}).get(RANK_LABEL) or metadata.get("annotations", {}).get(INDEX_ANNOTATION, "")
+    return int(text) if text.isdigit() else None
+
+
+def host_of(run: RunRequest, settings: RunSettings) -> str:
+    """Where the workers of a gang find rank 0, within the cluster."""
+    name = name_of(run.run_id)
+    return f"{name}-0.{name}.{settings.namespace}.svc"
+
+
+def port_of(run_id: str) -> int:
+    """Where rank 0 listens for the gang to gather."""
+    return _FIRST_PORT + zlib.crc32(run_id.encode()) % _PORTS
+
+
+def secret_of(run: RunRequest, settings: RunSettings, place: Place) -> Document:
+    """The request and what pods need to begin. Raises RunRejectedError when it is too large."""
+    seating = {"port": port_of(run.run_id), "token": place.token, "start_by": place.start_by}
+    request = run.model_dump_json()
+    if len(request.encode()) > MOST_REQUEST_BYTES:
+        raise RunRejectedError(
+            f"run {run.run_id} has {len(request.encode())} bytes of files, environment and statement, and a Kubernetes cluster takes "
+            f"{MOST_REQUEST_BYTES}; bring files in an image or as a product"
+        )
+    return {
+        "apiVersion": "v1", "kind": "Secret", "metadata": _metadata(run, settings, name_of(run.run_id)),
+        "type": "Opaque", "immutable": True, "stringData": {REQUEST: request, SEATING: json.dumps(seating)},
+    }  # fmt: skip
+
+
+def service_of(run: RunRequest, settings: RunSettings, owner: Document) -> Document:
+    """The headless Service of a gang; it names pods before they are ready, for they have to gather first."""
+    return {
+        "apiVersion": "v1", "kind": "Service", "metadata": _metadata(run, settings, name_of(run.run_id), owner),
+        "spec": {
+            "clusterIP": "None", "publishNotReadyAddresses": True, "selector": {RUN_LABEL: label_of(run.run_id)},
+            "ports": [{"name": "gather", "port": port_of(run.run_id), "protocol": "TCP"}],
+        },
+    }  # fmt: skip
+
+
+def fits_one_template(nodes: tuple[str, ...]) -> bool:
+    """Whether one Job's template says where each worker belongs."""
+    counts = Counter(nodes)
+    return len(counts) == 1 or set(counts.values()) == {1}
+
+
+def jobs_of(run: RunRequest, settings: RunSettings, place: Place, owner: Document, *, indexed: bool) -> list[Document]:
+    """The Jobs of a run. `indexed`: the server has Indexed Jobs."""
+    name = name_of(run.run_id)
+    if len(run.nodes) == 1:
+        return [_job(run, settings, place, owner, name, 0)]
+    if indexed and fits_one_template(run.nodes):
+        return [_job(run, settings, place, owner, name, None)]
+    return [_job(run, settings, place, owner, f"{name}-{rank}", rank) for rank in range(len(run.nodes))]
+
+
+def _job(run: RunRequest, settings: RunSettings, place: Place, owner: Document, name: str, rank: int | None) -> Document:
+    """The Job of one worker, or of all with a rank of None."""
+    metadata = _metadata(run, settings, name, owner)
+    labels = metadata["labels"] | ({} if rank is None else {RANK_LABEL: str(rank)})
+    spec: Document = {
+        # What is tried again is decided where all clusters are known.
+        "backoffLimit": 0,
+        "activeDeadlineSeconds": int(place.start_limit_s + run.max_runtime_s) + DEADLINE_MARGIN_S,
+        "template": {"metadata": {"labels": labels, "annotations": metadata["annotations"]}, "spec": _pod(run, settings, place, rank)},
+    }
+    if rank is None:
+        spec |= {"completionMode": "Indexed", "completions": len(run.nodes), "parallelism": len(run.nodes)}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {**metadata, "labels": labels}, "spec": spec}
+
+
+def _pod(run: RunRequest, settings: RunSettings, place: Place, rank: int | None) -> Document:
+    name = name_of(run.run_id)
+    nodes = sorted(set(run.nodes)) if rank is None else [run.nodes[rank]]
+    spec: Document = {
+        "restartPolicy": "Never", "automountServiceAccountToken": False, "enableServiceLinks": False, "terminationGracePeriodSeconds": 30,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]} for node in nodes
+        ]}}},
+        "containers": [_container(run, settings, place, rank)],
+        "volumes": [
+            {"name": "run", "secret": {"secretName": name}}, {"name": "work", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}},
+        ],
+    }  # fmt: skip
+    if len(nodes) > 1:
+        spec["affinity"]["podAntiAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {RUN_LABEL: label_of(run.run_id)}}},
+        ]}  # fmt: skip
+    if len(run.nodes) > 1:
+        # Pods of an Indexed Job are named so by Kubernetes.
+        spec |= {"subdomain": name} if rank is None else {"subdomain": name, "hostname": f"{name}-{rank}"}
+    if settings.tolerations:
+        spec["tolerations"] = list(settings.tolerations)
+    if settings.priority_class:
+        spec["priorityClassName"] = settings.priority_class
+    if settings.service_account:
+        spec["serviceAccountName"] = settings.service_account
+    if settings.pull_secret:
+        spec["imagePullSecrets"] = [{"name": settings.pull_secret}]
+    return spec
+
+
+def _container(run: RunRequest, settings: RunSettings, place: Place, rank: int | None) -> Document:
+    asked: dict[str, str] = {"cpu": f"{round(run.cpu * 1000)}m"}
+    if run.accelerator_count:
+        asked[place.accelerator] = str(int(run.accelerator_count))
+    environment = [{"name": "CPN_WORK_DIR", "value": WORK_FOLDER}]
+    if rank is not None:
+        environment.append({"name": RANK_VARIABLE, "value": str(rank)})
+    if len(run.nodes) > 1:
+        environment.append({"name": HOST_VARIABLE, "value": host_of(run, settings)})
+    return {
+        "name": CONTAINER, "image": settings.image,
+        "command": ["python", "-P", "-m", "cluster.backends.kubernetes.pod_main", REQUEST_FOLDER],
+        "env": environment,
+        "resources": {
+            "requests": {**asked, "memory": str(run.memory_bytes)}, "limits": {**asked, "memory": str(run.memory_bytes + OWN_MEMORY_BYTES)},
+        },
+        "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": [
+            {"name": "run", "mountPath": REQUEST_FOLDER, "readOnly": True}, {"name": "work", "mountPath": WORK_FOLDER},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
+    }  # fmt: skip
+
+
+def _metadata(run: RunRequest, settings: RunSettings, name: str, owner: Document | None = None) -> Document:
+    metadata: Document = {
+        "name": name, "namespace": settings.namespace, "labels": labels_of(run, settings), "annotations": {RUN_ANNOTATION: run.run_id},
+    }  # fmt: skip
+    if owner is not None:
+        reference = {"apiVersion": "v1", "kind": "Secret", "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]}
+        metadata["ownerReferences"] = [reference]
+    return metadata
