@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.ray import Connection, RayAgent, SmallRay, leaving_nothing
+from tests.ray import GIB, Connection, RayAgent, SmallRay, leaving_nothing
+from tests.ray_nodes import joined_node
 
 
 @pytest.fixture(scope="module")
@@ -26,3 +27,10 @@ def member(connection: Connection, ray_head: SmallRay) -> Iterator[Connection]:
     """Nothing of a run may be left: no process, directory, actor or placement group."""
     with leaving_nothing(connection, ray_head):
         yield connection
+
+
+@pytest.fixture(scope="module")
+def second(ray_head: SmallRay, connection: Connection) -> Iterator[str]:
+    """Another node of the cluster, of 2 cores and 2 GiB."""
+    with joined_node(ray_head, connection, cpus=2, memory_bytes=2 * GIB) as name:
+        yield name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from cluster.protocol import RunFinished, RunRequest
 from controlplane.tpch import make_data, queries
 from tests.network import until
 from tests.ray import CPUS, Connection, SmallRay
-from tests.ray_nodes import joined_node
 from tests.ray_runs import MIB, input_file
 from tests.ray_runs import request as run_request
 from tests.tpch import same_rows
@@ -30,13 +28,6 @@ SCALE = 0.01
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return make_data(tmp_path_factory.mktemp("tpch"), SCALE)
-
-
-@pytest.fixture(scope="module")
-def second(ray_head: SmallRay, connection: Connection) -> Iterator[str]:
-    """Another node of the cluster."""
-    with joined_node(ray_head, connection, cpus=2, memory_bytes=2048 * MIB) as name:
-        yield name
 
 
 def on_daft(node: str, sql: str, inputs: dict[str, Path], second: str = "", **fields: Any) -> RunRequest:

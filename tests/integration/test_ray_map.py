@@ -15,7 +15,7 @@ import pytest
 
 from cluster.protocol import ResultFile, RunFinished, RunPart, RunRequest
 from tests.network import until
-from tests.ray import WAIT_S, Connection, processes_of
+from tests.ray import WAIT_S, Connection, SmallRay, processes_of
 from tests.ray_runs import input_file, request
 from workloads.map_jobs import MapStep
 
@@ -160,3 +160,29 @@ def test_a_run_that_is_cancelled_leaves_nothing(member: Connection, node: str, i
     until(lambda: not processes_of(f"/{run.run_id}"), "no process of the run is left", WAIT_S)
     until(lambda: not member.left(run.run_id), "nothing of the run is left in Ray", WAIT_S)
     assert member.metrics(run.run_id)[-1][1]["partitions"] == 4
+
+
+# Waits with its first partition until there is a lane on each of two nodes, whose directories differ.
+MEETS = """
+import os, time
+import pyarrow as pa
+
+def fn(table):
+    place = os.getcwd().partition("/runs/")[0]
+    open(os.path.join(os.environ["MEETING"], place.replace("/", "_")), "w").close()
+    while len(os.listdir(os.environ["MEETING"])) < 2:
+        time.sleep(0.02)
+    return table.append_column("place", pa.array([place] * table.num_rows))
+"""
+
+
+def test_partitions_are_worked_on_at_two_nodes(
+    member: Connection, node: str, second: str, ray_head: SmallRay, inputs: dict[str, Any], tmp_path: Path
+) -> None:
+    usual = {"map": MapStep(function="step.py", rows=PART), "files": {"step.py": MEETS}, "env": {"MEETING": str(tmp_path)}}
+    run = request((node, second), kind="map", inputs=inputs, **usual)
+    end = member.run(run)
+    assert ended(end) == ("succeeded", None), (end, member.log(run.run_id))
+    found = table(end.directory, end.files)
+    assert sorted(found["n"].to_pylist()) == [*range(ROWS), *range(100, 120)]
+    assert set(found["place"].to_pylist()) == set(ray_head.work_directories[-2:])
