@@ -371,6 +371,8 @@ class Connection:
 def leaving_nothing(connection: Connection, head: SmallRay) -> Iterator[None]:
     """Forget every run that was started meanwhile; nothing of them may be left on the node then, no process and no file.
 
+    Nor may any process be left at other nodes, a moment later.
+
     What SQL workers that were killed left behind is not counted: the next worker that starts removes it.
     """
     yield
@@ -378,8 +380,24 @@ def leaving_nothing(connection: Connection, head: SmallRay) -> Iterator[None]:
     for run_id in run_ids:
         connection.forget(run_id)
     until(lambda: not files_of(head.runs, run_ids), f"nothing is left on the node: {files_of(head.runs, run_ids)}")
-    processes = {run_id: found for run_id in run_ids if (found := processes_of(f"/{run_id}"))}
-    assert not processes, f"left running: {processes}"
+    left = {pid: command for pid, command in _processes_of(run_ids).items() if not _works_below(pid, head.work_directories[:-1])}
+    assert not left, f"left running: {left}"
+    # What worked at other nodes is ended by Ray, which tells them that the run's driver is gone.
+    until(lambda: not _processes_of(run_ids), f"nothing runs at other nodes: {_processes_of(run_ids)}", WAIT_S)
+
+
+def _processes_of(run_ids: Sequence[str]) -> dict[int, str]:
+    """The processes of runs: id → command line."""
+    return {pid: command for run_id in run_ids for pid, command in processes_of(f"/{run_id}").items()}
+
+
+def _works_below(pid: int, folders: Sequence[str]) -> bool:
+    """Whether a process works in one of these folders, or did until its end a moment ago."""
+    try:
+        place = Path(f"/proc/{pid}/cwd").readlink()
+    except FileNotFoundError:
+        return True
+    return any(place.is_relative_to(folder) for folder in folders)
 
 
 def files_of(runs: Path, beginnings: Sequence[str]) -> list[str]:
