@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.ray import GIB, Connection, RayAgent, SmallRay, leaving_nothing
+from tests.ray import GIB, Connection, RayAgent, SmallRay
+from tests.ray_left import leaving_nothing
 from tests.ray_nodes import joined_node
 
 

@@ -17,7 +17,8 @@ import pytest
 from cluster.errors import AuthenticationError, ClusterReplacedError, UnreachableError
 from cluster.protocol import RunFinished, RunLog, RunRequest
 from tests.network import until
-from tests.ray import WAIT_S, Connection, RayAgent, SmallRay, is_alive, leaving_nothing, parent_of, processes_of, running
+from tests.ray import WAIT_S, Connection, RayAgent, SmallRay, is_alive, parent_of, processes_of, running
+from tests.ray_left import leaving_nothing
 from tests.ray_runs import script, statement
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]

@@ -8,7 +8,8 @@ import pytest
 
 from tests.kills.field import Field
 from tests.network import job
-from tests.ray import WAIT_S, SmallRay, files_of
+from tests.ray import WAIT_S, SmallRay
+from tests.ray_left import files_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 

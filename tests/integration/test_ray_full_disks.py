@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ray import Connection, RayAgent, SmallRay, leaving_nothing
+from tests.ray import Connection, RayAgent, SmallRay
+from tests.ray_left import leaving_nothing
 from tests.ray_runs import MIB, input_file, script
 from tests.small_disk import small_disk
 

@@ -9,7 +9,8 @@ import pytest
 
 from cluster.protocol import GangSize, RunRequest, RunResized
 from tests.network import until
-from tests.ray import WAIT_S, Connection, RayAgent, SmallRay, leaving_nothing
+from tests.ray import WAIT_S, Connection, RayAgent, SmallRay
+from tests.ray_left import leaving_nothing
 from tests.ray_runs import SEES_ITS_GANG, script
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]

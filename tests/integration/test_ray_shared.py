@@ -14,7 +14,8 @@ import pytest
 from cluster.model import Node, NodeAccelerator, Others
 from cluster.protocol import RunLog
 from tests.network import until
-from tests.ray import CPUS, GPUS, WAIT_S, RayAgent, SmallRay, leaving_nothing
+from tests.ray import CPUS, GPUS, WAIT_S, RayAgent, SmallRay
+from tests.ray_left import leaving_nothing
 from tests.ray_runs import script
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]

@@ -11,7 +11,8 @@ import pytest
 
 from cluster.protocol import RunFinished, RunLog, RunRequest
 from tests.network import until
-from tests.ray import CPUS, WAIT_S, Connection, RayAgent, SmallRay, is_alive, leaving_nothing, parent_of, processes_of
+from tests.ray import CPUS, WAIT_S, Connection, RayAgent, SmallRay, is_alive, parent_of, processes_of
+from tests.ray_left import leaving_nothing
 from tests.ray_runs import script
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]

@@ -19,7 +19,8 @@ from tests.kills.cable import Cable
 from tests.kills.effects import Ledger, Line
 from tests.kills.second_node import LABEL, SecondNode
 from tests.network import until
-from tests.ray import WAIT_S, SmallRay, environment_of, files_of, holder_of, processes_of
+from tests.ray import WAIT_S, SmallRay, environment_of, holder_of, processes_of
+from tests.ray_left import files_of
 from tests.served import ServedNetwork
 
 NAME = "sh"
