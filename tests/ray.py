@@ -277,6 +277,10 @@ class Connection:
         cores, groups = self._agent.call(self._number, "taken")
         return float(cores), int(groups)
 
+    def free_strays(self) -> None:
+        """Give back what supervisors that are no more held in Ray."""
+        self._agent.call(self._number, "free_strays")
+
     def left(self, run_id: str) -> list[str]:
         """What Ray has of the programs of a run of kind ray: `actor` or `placement-group` for each."""
         return list(self._agent.call(self._number, "left", run_id=run_id))
@@ -304,8 +308,7 @@ class Connection:
         self._agent.call(self._number, "refuse_copies", versions=versions)
 
     def scale(self, wanted: dict[str, int]) -> None:
-        asked = [{"node_type": name, "count": count} for name, count in wanted.items()]
-        self._agent.call(self._number, "scale", wanted=asked)
+        self._agent.call(self._number, "scale", wanted=[{"node_type": name, "count": count} for name, count in wanted.items()])
 
     def report_types(self, groups: dict[str, Any]) -> None:
         """Put types of nodes into the state of the cluster's autoscaler."""

@@ -62,6 +62,8 @@ class Backends:
                 result = await asyncio.to_thread(_taken)
             elif method == "left":
                 result = await asyncio.to_thread(_left, arguments["run_id"])
+            elif method == "free_strays":
+                await self._backends[number]._crew.free_strays()  # type: ignore[attr-defined]
             elif method == "scale":
                 await self._backends[number].scale([Wanted.model_validate(item) for item in arguments["wanted"]])
             elif method == "report_types":

@@ -77,10 +77,21 @@ class Books:
         self._jobs: Any = services.JobInfoGcsServiceStub(self._channel)
         self._groups: Any = services.PlacementGroupInfoGcsServiceStub(self._channel)
         self._tasks: Any = services.TaskInfoGcsServiceStub(self._channel)
+        self._nodes: Any = services.NodeInfoGcsServiceStub(self._channel)
+        self._resources: Any = services.NodeResourceInfoGcsServiceStub(self._channel)
 
     def close(self) -> None:
         """Hang up."""
         self._channel.close()
+
+    def nodes(self) -> list[Any]:
+        """All nodes, dead ones too."""
+        return list(self._nodes.GetAllNodeInfo(self._words.GetAllNodeInfoRequest(), timeout=LIMIT_S).node_info_list)
+
+    def free(self) -> list[Any]:
+        """What is left of each node's resources."""
+        question = self._words.GetAllAvailableResourcesRequest()
+        return list(self._resources.GetAllAvailableResources(question, timeout=LIMIT_S).resources_list)
 
     def jobs(self, namespace: str) -> dict[bytes, str]:
         """The Ray jobs of a namespace, ended ones too: their id, and their runtime environment as JSON text."""

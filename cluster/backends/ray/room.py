@@ -9,10 +9,9 @@ actors that are no more.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _NODE_LABEL = "ray.io/node-id"
@@ -92,20 +91,3 @@ class Room:
 def owner_of(name: str) -> str:
     """The actor whose room has this name."""
     return name.rpartition(".")[0]
-
-
-def room_names(prefix: str) -> list[str]:
-    """The names of all room that is held or asked for by actors whose names begin so. Blocks."""
-    from ray.util import placement_group_table
-
-    found = placement_group_table().values()
-    return sorted(group["name"] for group in found if group["state"] != "REMOVED" and group["name"].startswith(prefix))
-
-
-def give_back(names: Iterable[str]) -> None:
-    """Give room back by its name. Blocks."""
-    from ray.util import get_placement_group, remove_placement_group
-
-    for name in names:
-        with contextlib.suppress(ValueError):  # it is gone
-            remove_placement_group(get_placement_group(name))

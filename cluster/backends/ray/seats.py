@@ -16,9 +16,10 @@ from typing import Any
 from cluster.backends.ray.gang_workers import make_supervisor, run_of, supervisor_name
 from cluster.backends.ray.nodes import RayNode
 from cluster.backends.ray.pool import Member, WarmPool, waiting_actor
-from cluster.backends.ray.room import give_back, owner_of, room_names
+from cluster.backends.ray.room import owner_of
 from cluster.backends.ray.script_host import bundle_of
 from cluster.backends.ray.session import Session
+from cluster.backends.ray.tables import groups, remove_groups
 from cluster.backends.ray.warm_supervisor import BUSY
 from cluster.errors import WorkerGoneError
 from cluster.protocol import RunRequest
@@ -218,11 +219,11 @@ class Supervisors:
         """Give back the room of supervisors that are no more. Raises UnreachableError."""
         await asyncio.sleep(after_s)
         # In this order: who held room then and does not live now is dead.
-        names = await self._session.call(room_names, WARM_PREFIX)
-        living = set(await self._session.actor_names()) if names else set()
-        stray = [name for name in names if owner_of(name) not in living]
+        held = await self._session.call(groups, self._session.address, WARM_PREFIX)
+        living = set(await self._session.actor_names()) if held else set()
+        stray = [identity for name, identity in held.items() if owner_of(name) not in living]
         if stray:
-            await self._session.call(give_back, stray)
+            await self._session.call(remove_groups, self._session.address, stray)
 
     async def _served(self, name: str) -> tuple[Any, str | None]:
         """A warm supervisor and whom it serves; None for one that is gone."""

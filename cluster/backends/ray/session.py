@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cluster.backends.ray import tables
 from cluster.backends.ray.gcs import cluster_id
 from cluster.errors import AuthenticationError, ClusterError, ClusterReplacedError, PermanentError, UnreachableError, WorkerGoneError
 
@@ -140,13 +141,13 @@ class Session:
         return await self.call(_names)
 
     async def node_entries(self) -> list[dict[str, Any]]:
-        """What `ray.nodes()` says now. Raises UnreachableError, within a few seconds when the head is gone; ClusterReplacedError."""
+        """All nodes now, like `ray.nodes()`. Raises UnreachableError, within a few seconds when the head is gone; ClusterReplacedError."""
         await self.check()
-        return await self.call(_nodes)
+        return await self.call(tables.nodes, self.address)
 
     async def free(self) -> dict[str, dict[str, float]]:
         """What Ray says is left of each node's resources, by node id. Raises UnreachableError."""
-        return await self.call(_free)
+        return await self.call(tables.free, self.address)
 
     async def _ask_head(self, token: str) -> bytes:
         return await self.call(cluster_id, self.address, token, self._probe_limit_s, limit_s=self._probe_limit_s + 1.0)
@@ -239,21 +240,6 @@ def _names() -> list[str]:
     import ray.util
 
     return sorted(name for name in ray.util.list_named_actors() if isinstance(name, str))
-
-
-def _nodes() -> list[dict[str, Any]]:
-    import ray
-
-    entries: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return entries
-
-
-def _free() -> dict[str, dict[str, float]]:
-    # Ray's public call adds all nodes up.
-    from ray._private.state import available_resources_per_node
-
-    found: dict[str, dict[str, float]] = available_resources_per_node()  # type: ignore[no-untyped-call]
-    return found
 
 
 def _first_line(error: BaseException) -> str:

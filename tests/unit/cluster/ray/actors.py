@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from cluster.backends.ray.nodes import RayNode
-from cluster.backends.ray.room import give_back, room_names
 from cluster.backends.ray.session import Session
+from cluster.backends.ray.tables import groups, remove_groups
 from cluster.errors import WorkerGoneError
 
 NODE = RayNode("1234567890abcdef", "10.0.0.2")
@@ -26,10 +26,10 @@ class NearSession(Session):
         self.rooms: list[str] = []
 
     async def call(self, function: Callable[..., Any], *arguments: Any, limit_s: float | None = None) -> Any:  # noqa: ARG002
-        if function is room_names:
-            return [name for name in self.rooms if name.startswith(*arguments)]
-        if function is give_back:
-            self.rooms = [name for name in self.rooms if name not in arguments[0]]
+        if function is groups:
+            return {name: name.encode() for name in self.rooms if name.startswith(arguments[1])}
+        if function is remove_groups:
+            self.rooms = [name for name in self.rooms if name.encode() not in arguments[1]]
             return None
         return function(*arguments)
 
