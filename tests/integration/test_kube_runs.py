@@ -184,7 +184,7 @@ def test_an_agent_removes_what_belongs_to_no_run(kubelet: Kubelet, tmp_path: Pat
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"kind": "ray", "command": ("true",)}, "kind ray, which Kubernetes members do not run"),
+        ({"kind": "map", "command": ("true",)}, "kind map, which Kubernetes members do not run"),
         ({"command": ()}, "no command"),
         ({"kind": "sql", "sql": "SELECT 1", "engine": "daft"}, "leave out engine"),
         ({"command": ("true",), "accelerator_model": "H200", "accelerator_count": 0.5}, "ask for count 1"),

@@ -19,7 +19,8 @@ from cluster.backends.kubernetes.client import KubeClient
 from cluster.backends.kubernetes.making import Maker
 from cluster.backends.kubernetes.objects import RunSettings, label_of
 from cluster.backends.kubernetes.pod_attempt import PodAttempt, Tools
-from cluster.errors import RunRejectedError, UnreachableError
+from cluster.backends.kubernetes.rayjobs import MISSING, check_ray_run
+from cluster.errors import ForbiddenError, RunRejectedError, UnreachableError
 from cluster.model import Inventory
 from cluster.protocol import AdoptedRun, GangSize, RunEvent, RunRequest
 from cluster.runs.attempt import StopOutcome
@@ -27,7 +28,7 @@ from cluster.runs.journal import Journals
 from cluster.scaling import Wanted
 
 log = logging.getLogger(__name__)
-KINDS = ("sql", "command", "training")
+KINDS = ("sql", "command", "training", "ray")
 START_LIMIT_S = 300.0
 _LOST_GRACE_S = 1.0
 _RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
@@ -70,6 +71,8 @@ class KubernetesBackend:
         self._journals = Journals(self._directory)
         await self._stock.open()
         await self._board.open()
+        if why := await self._add_rayjobs():
+            log.info("runs of kind ray are refused: %s", why)
         await self.inventory()
 
     async def inventory(self) -> Inventory:
@@ -92,6 +95,9 @@ class KubernetesBackend:
         gone = sorted(set(run.nodes) - self._nodes)
         if gone:
             raise RunRejectedError(f"node {', '.join(gone)} is not part of the cluster now")
+        if run.kind == "ray":
+            check_ray_run(run)
+            await self._insist_on_rayjobs()
         self._tools.maker.check(run)
         self._attempt(run).begin()
 
@@ -159,6 +165,23 @@ class KubernetesBackend:
         await self._stock.close()
         await self._client.close()
         self._events.put_nowait(None)
+
+    async def _insist_on_rayjobs(self) -> None:
+        """KubeRay may have come since this agent began, and rights too."""
+        if not self._tools.maker.has_rayjobs and (why := await self._add_rayjobs()):
+            raise RunRejectedError(why)
+
+    async def _add_rayjobs(self) -> str:
+        """Watch RayJobs where the cluster has them and lets us; why not, or nothing. Raises ClusterError."""
+        maker = self._tools.maker
+        if not await maker.look_for_rayjobs():
+            return MISSING
+        try:
+            await self._board.add_rayjobs()
+        except ForbiddenError as error:
+            maker.has_rayjobs = False
+            return f"this agent has no right to the cluster's RayJobs; give it that of cpn's manifest ({error})"
+        return ""
 
     def _attempt(self, run: RunRequest) -> PodAttempt:
         accelerator = self._accelerator(run)

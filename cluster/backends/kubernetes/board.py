@@ -15,6 +15,8 @@ from typing import Any
 from cluster.backends.kubernetes.client import KubeClient
 from cluster.backends.kubernetes.objects import CLUSTER_LABEL, RUN_LABEL, label_of
 from cluster.backends.kubernetes.pods import PodFacts, read_pod
+from cluster.backends.kubernetes.rayjobs import API as RAY_API
+from cluster.backends.kubernetes.rayjobs import PLURAL as RAY_JOBS
 from cluster.errors import ClusterError, ExpiredError
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ class Board:
         self._client, self._changed = client, changed
         self._selector = f"{CLUSTER_LABEL}={label_of(cluster)}"
         self._paths = {"pods": f"/api/v1/namespaces/{namespace}/pods", "jobs": f"/apis/batch/v1/namespaces/{namespace}/jobs"}
+        self._rayjobs = f"{RAY_API}/namespaces/{namespace}/{RAY_JOBS}"
         self._items: dict[str, dict[str, Document]] = {kind: {} for kind in self._paths}
         self._watches: list[asyncio.Task[None]] = []
 
@@ -36,6 +39,17 @@ class Board:
         """List all, and begin to watch. Raises what the first lists raise."""
         versions = {kind: await self._list(kind) for kind in self._paths}
         self._watches = [asyncio.create_task(self._follow(kind, version), name=f"watch {kind}") for kind, version in versions.items()]
+
+    async def add_rayjobs(self) -> None:
+        """List and watch RayJobs too, for a cluster that has them. Raises what the list raises."""
+        if RAY_JOBS not in self._paths:
+            self._paths[RAY_JOBS], self._items[RAY_JOBS] = self._rayjobs, {}
+            try:
+                version = await self._list(RAY_JOBS)
+            except ClusterError:
+                del self._paths[RAY_JOBS]
+                raise
+            self._watches.append(asyncio.create_task(self._follow(RAY_JOBS, version), name=f"watch {RAY_JOBS}"))
 
     async def close(self) -> None:
         """Watch no more. Twice does no harm."""
@@ -52,9 +66,10 @@ class Board:
         return sorted(found, key=lambda pod: (pod.created, pod.name))
 
     def jobs(self, run_id: str) -> list[Document]:
-        """The Jobs of a run."""
+        """The Jobs of a run, or its RayJob."""
         wanted = label_of(run_id)
-        return [item for item in self._items["jobs"].values() if _run_of(item) == wanted]
+        items = (*self._items["jobs"].values(), *self._items.get(RAY_JOBS, {}).values())
+        return [item for item in items if _run_of(item) == wanted]
 
     async def _list(self, kind: str) -> str:
         """Take over all that there is; its resource version."""

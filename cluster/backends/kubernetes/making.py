@@ -30,6 +30,9 @@ from cluster.backends.kubernetes.objects import (
     service_of,
 )
 from cluster.backends.kubernetes.pod_main import REQUEST, SEATING
+from cluster.backends.kubernetes.rayjobs import API as RAY_API
+from cluster.backends.kubernetes.rayjobs import PLURAL as RAY_JOBS
+from cluster.backends.kubernetes.rayjobs import rayjob_of
 from cluster.errors import AlreadyThereError, ConflictError, NotThereError
 from cluster.protocol import RunRequest
 
@@ -43,13 +46,15 @@ _PROBE = RunRequest(
 
 @dataclass
 class Maker:
-    """Makes the objects of runs on one cluster. `indexed`: its server has Indexed Jobs; None as long as nobody has looked."""
+    """Makes the objects of runs on one cluster. `indexed`: its server has Indexed Jobs; None as long as nobody has looked.
+    `has_rayjobs`: KubeRay's kinds are there."""
 
     client: KubeClient
     settings: RunSettings
     now: Callable[[], float]
     start_limit_s: float
     indexed: bool | None = field(default=None)
+    has_rayjobs: bool = field(default=False)
 
     async def look(self) -> None:
         """Find out what the server can do, by what it makes of an Indexed Job that it is only asked about."""
@@ -59,14 +64,26 @@ class Maker:
         answer = await self.client.create(self._jobs, job, dryRun="All")
         self.indexed = answer["spec"].get("completionMode") == "Indexed"
 
+    async def look_for_rayjobs(self) -> bool:
+        """Whether the cluster has KubeRay's kinds now; they may come later. Raises ClusterError."""
+        try:
+            served = await self.client.get(RAY_API)
+        except NotThereError:
+            served = {}
+        self.has_rayjobs = any(item.get("name") == RAY_JOBS for item in served.get("resources", ()))
+        return self.has_rayjobs
+
     async def make(self, run: RunRequest, accelerator: str) -> None:
         """All objects of a run; those that are there stay. Raises ClusterError, RunRejectedError."""
-        if self.indexed is None and len(run.nodes) > 1 and fits_one_template(run.nodes):
+        if self.indexed is None and len(run.nodes) > 1 and run.kind != "ray" and fits_one_template(run.nodes):
             await self.look()
         place = Place(secrets.token_hex(16), self.now() + self.start_limit_s, self.start_limit_s, accelerator)
         owner = await self._owner(run, place)
-        if len(run.nodes) > 1:
+        if len(run.nodes) > 1 and run.kind != "ray":
             await self._apply(self._services, service_of(run, self.settings, owner))
+        if run.kind == "ray":
+            await self._apply(self._rayjobs, rayjob_of(run, self.settings, place, owner))
+            return
         jobs = jobs_of(run, self.settings, place, owner, indexed=bool(self.indexed))
         for job in jobs:
             made = await self._apply(self._jobs, job)
@@ -78,7 +95,7 @@ class Maker:
 
     async def is_there(self, run_id: str) -> bool:
         """Whether there are Jobs or pods of a run."""
-        for collection in (self._jobs, self._pods):
+        for collection in (*self._makers, self._pods):
             async for page in self.client.pages(collection, labelSelector=_selector(run_id)):
                 if page["items"]:
                     return True
@@ -111,10 +128,11 @@ class Maker:
 
         Called again with a shorter grace, that counts; 0 takes a pod off the books whatever its node does.
         """
-        async for page in self.client.pages(self._jobs, labelSelector=_selector(run.run_id)):
-            for job in page["items"]:
-                if ranks is None or rank_of(job) in (*ranks, None):
-                    await self._delete(self._jobs, job)
+        for collection in self._makers:
+            async for page in self.client.pages(collection, labelSelector=_selector(run.run_id)):
+                for job in page["items"]:
+                    if ranks is None or rank_of(job) in (*ranks, None):
+                        await self._delete(collection, job)
         left = 0
         async for page in self.client.pages(self._pods, labelSelector=_selector(run.run_id)):
             for pod in page["items"]:
@@ -128,14 +146,14 @@ class Maker:
         name = name_of(run_id)
         await self.client.delete(f"{self._secrets}/{name}")
         await self.client.delete(f"{self._services}/{name}")
-        for collection in (self._jobs, self._pods):
+        for collection in (*self._makers, self._pods):
             async for page in self.client.pages(collection, labelSelector=_selector(run_id)):
                 for item in page["items"]:
                     await self._delete(collection, item)
 
     async def remove_orphans(self, runs: set[str]) -> None:
         """Delete Jobs, pods and Services of this member whose run, by its label, is none of these: nobody follows them."""
-        for collection in (self._jobs, self._services, self._pods):
+        for collection in (*self._makers, self._services, self._pods):
             async for page in self.client.pages(collection, labelSelector=self._ours):
                 for item in page["items"]:
                     if item["metadata"]["labels"].get(RUN_LABEL) not in runs:
@@ -175,6 +193,15 @@ class Maker:
     @property
     def _secrets(self) -> str:
         return self._core("secrets")
+
+    @property
+    def _rayjobs(self) -> str:
+        return f"{RAY_API}/namespaces/{self.settings.namespace}/{RAY_JOBS}"
+
+    @property
+    def _makers(self) -> tuple[str, ...]:
+        """The collections of what makes pods."""
+        return (self._jobs, self._rayjobs) if self.has_rayjobs else (self._jobs,)
 
     @property
     def _services(self) -> str:

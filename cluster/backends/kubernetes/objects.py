@@ -112,7 +112,7 @@ def secret_of(run: RunRequest, settings: RunSettings, place: Place) -> Document:
             f"{MOST_REQUEST_BYTES}; bring files in an image or as a product"
         )
     return {
-        "apiVersion": "v1", "kind": "Secret", "metadata": _metadata(run, settings, name_of(run.run_id)),
+        "apiVersion": "v1", "kind": "Secret", "metadata": metadata_of(run, settings, name_of(run.run_id)),
         "type": "Opaque", "immutable": True, "stringData": {REQUEST: request, SEATING: json.dumps(seating)},
     }  # fmt: skip
 
@@ -120,7 +120,7 @@ def secret_of(run: RunRequest, settings: RunSettings, place: Place) -> Document:
 def service_of(run: RunRequest, settings: RunSettings, owner: Document) -> Document:
     """The headless Service of a gang; it names pods before they are ready, for they have to gather first."""
     return {
-        "apiVersion": "v1", "kind": "Service", "metadata": _metadata(run, settings, name_of(run.run_id), owner),
+        "apiVersion": "v1", "kind": "Service", "metadata": metadata_of(run, settings, name_of(run.run_id), owner),
         "spec": {
             "clusterIP": "None", "publishNotReadyAddresses": True, "selector": {RUN_LABEL: label_of(run.run_id)},
             "ports": [{"name": "gather", "port": port_of(run.run_id), "protocol": "TCP"}],
@@ -146,12 +146,12 @@ def jobs_of(run: RunRequest, settings: RunSettings, place: Place, owner: Documen
 
 def _job(run: RunRequest, settings: RunSettings, place: Place, owner: Document, name: str, rank: int | None) -> Document:
     """The Job of one worker, or of all with a rank of None."""
-    metadata = _metadata(run, settings, name, owner)
+    metadata = metadata_of(run, settings, name, owner)
     labels = metadata["labels"] | ({} if rank is None else {RANK_LABEL: str(rank)})
     spec: Document = {
         # What is tried again is decided where all clusters are known.
         "backoffLimit": 0,
-        "activeDeadlineSeconds": int(place.start_limit_s + run.max_runtime_s) + DEADLINE_MARGIN_S,
+        "activeDeadlineSeconds": deadline_of(run, place),
         "template": {"metadata": {"labels": labels, "annotations": metadata["annotations"]}, "spec": _pod(run, settings, place, rank)},
     }
     if rank is None:
@@ -159,20 +159,15 @@ def _job(run: RunRequest, settings: RunSettings, place: Place, owner: Document, 
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {**metadata, "labels": labels}, "spec": spec}
 
 
+def deadline_of(run: RunRequest, place: Place) -> int:
+    """After how many seconds Kubernetes ends a run that nobody has ended."""
+    return int(place.start_limit_s + run.max_runtime_s) + DEADLINE_MARGIN_S
+
+
 def _pod(run: RunRequest, settings: RunSettings, place: Place, rank: int | None) -> Document:
     name = name_of(run.run_id)
     nodes = sorted(set(run.nodes)) if rank is None else [run.nodes[rank]]
-    spec: Document = {
-        "restartPolicy": "Never", "automountServiceAccountToken": False, "enableServiceLinks": False, "terminationGracePeriodSeconds": 30,
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
-            {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]} for node in nodes
-        ]}}},
-        "containers": [_container(run, settings, place, rank)],
-        "volumes": [
-            {"name": "run", "secret": {"secretName": name}}, {"name": "work", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}},
-        ],
-    }  # fmt: skip
+    spec = pod_on(nodes, run, settings, worker_container(run, settings, place, rank))
     if len(nodes) > 1:
         spec["affinity"]["podAntiAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": [
             {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {RUN_LABEL: label_of(run.run_id)}}},
@@ -180,6 +175,23 @@ def _pod(run: RunRequest, settings: RunSettings, place: Place, rank: int | None)
     if len(run.nodes) > 1:
         # Pods of an Indexed Job are named so by Kubernetes.
         spec |= {"subdomain": name} if rank is None else {"subdomain": name, "hostname": f"{name}-{rank}"}
+    return spec
+
+
+def pod_on(nodes: list[str], run: RunRequest, settings: RunSettings, container: Document) -> Document:
+    """A pod of a run that may be on these nodes alone, with what its one container mounts."""
+    spec: Document = {
+        "restartPolicy": "Never", "automountServiceAccountToken": False, "enableServiceLinks": False, "terminationGracePeriodSeconds": 30,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]} for node in nodes
+        ]}}},
+        "containers": [container],
+        "volumes": [
+            {"name": "run", "secret": {"secretName": name_of(run.run_id)}},
+            {"name": "work", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}},
+        ],
+    }  # fmt: skip
     if settings.tolerations:
         spec["tolerations"] = list(settings.tolerations)
     if settings.priority_class:
@@ -191,7 +203,8 @@ def _pod(run: RunRequest, settings: RunSettings, place: Place, rank: int | None)
     return spec
 
 
-def _container(run: RunRequest, settings: RunSettings, place: Place, rank: int | None) -> Document:
+def worker_container(run: RunRequest, settings: RunSettings, place: Place, rank: int | None) -> Document:
+    """The container of one worker, or of all with a rank of None."""
     asked: dict[str, str] = {"cpu": f"{round(run.cpu * 1000)}m"}
     if run.accelerator_count:
         asked[place.accelerator] = str(int(run.accelerator_count))
@@ -215,7 +228,8 @@ def _container(run: RunRequest, settings: RunSettings, place: Place, rank: int |
     }  # fmt: skip
 
 
-def _metadata(run: RunRequest, settings: RunSettings, name: str, owner: Document | None = None) -> Document:
+def metadata_of(run: RunRequest, settings: RunSettings, name: str, owner: Document | None = None) -> Document:
+    """Name, labels and annotations of an object of a run; Kubernetes removes it with its owner."""
     metadata: Document = {
         "name": name, "namespace": settings.namespace, "labels": labels_of(run, settings), "annotations": {RUN_ANNOTATION: run.run_id},
     }  # fmt: skip

@@ -18,6 +18,7 @@ from cluster.backends.kubernetes.listening import Listener
 from cluster.backends.kubernetes.making import Maker
 from cluster.backends.kubernetes.objects import rank_of
 from cluster.backends.kubernetes.pods import HOPELESS, PodFacts, end_without_word
+from cluster.backends.kubernetes.rayjobs import read_rayjob
 from cluster.errors import ClusterError, PermanentError, TransientError, WorkerGoneError
 from cluster.protocol import ResultFile, RunRequest
 from cluster.runs.attempt import Attempt, Emit, cancel
@@ -46,9 +47,11 @@ class PodAttempt(Attempt):
     """A run of one or more pods. `accelerator`: the resource's name at its nodes."""
 
     def __init__(self, run: RunRequest, journals: Journals, emit: Emit, tools: Tools, accelerator: str) -> None:
-        super().__init__(run, journals, emit, workers=len(run.nodes))
+        # A program of kind ray is one process, whatever nodes its Ray has.
+        self._workers = 1 if run.kind == "ray" else len(run.nodes)
+        super().__init__(run, journals, emit, workers=self._workers)
         self._maker, self._board, self._accelerator = tools.maker, tools.board, accelerator
-        self._listeners = [Listener(tools.maker.client, tools.maker.settings.namespace) for _ in run.nodes]
+        self._listeners = [Listener(tools.maker.client, tools.maker.settings.namespace) for _ in range(self._workers)]
         self._pods: dict[int, PodFacts] = {}
         self._changed = asyncio.Event()
         self._since: dict[tuple[int, str], float] = {}
@@ -164,6 +167,12 @@ class PodAttempt(Attempt):
     def _judge_unmade(self, rank: int, jobs: bool, *, late: bool) -> None:
         if self._seen_job and not jobs:
             self._end_rank(rank, "lost", "lost", "its Job was deleted by somebody else")
+        elif self.run.kind == "ray" and (told := [read_rayjob(job) for job in self._board.jobs(self.run.run_id)]):
+            if told[0].over:
+                self._end_rank(rank, "failed", "start_failed", f"KubeRay did not start it: {told[0].waits}")
+            elif late:
+                within = f"within {self._maker.start_limit_s:g} s"
+                self._end_rank(rank, "failed", "start_failed", f"KubeRay did not start it {within}: {told[0].waits}")
         elif late:
             self._end_rank(rank, "failed", "start_failed", f"no pod was made in {self._maker.start_limit_s:g} s; see its Job's events")
 

@@ -61,7 +61,7 @@ async def _live(supervisor: PodSupervisor, run: dict[str, Any], seating: dict[st
             return supervisor.refuse("the cluster has started this pod too late; nothing was run")
         if not await supervisor.prepare(run):
             return
-        if len(run["nodes"]) == 1:
+        if len(run["nodes"]) == 1 or run["kind"] == "ray":
             return await supervisor.go(None)
         await _begin_together(supervisor, len(run["nodes"]), seating, rank)
     except OSError as error:

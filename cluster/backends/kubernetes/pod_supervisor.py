@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,9 @@ class PodSupervisor(Supervisor):
         return sql_command() if self._is_statement() else super()._command()
 
     def _more_environment(self) -> dict[str, str]:
+        if self._run is not None and self._run["kind"] == "ray":
+            assert self._workspace is not None
+            return ray_environment(self._run, self._workspace.work)
         return {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)} if self._is_statement() else {}
 
     def _is_statement(self) -> bool:
@@ -64,6 +69,17 @@ class PodSupervisor(Supervisor):
             outcome, category, more["files"], more["preview"] = "failed", "result", None, None
             message = f"the result of {size} bytes is over the {RESULT_BYTES} bytes that a pod's log can carry; write less to it"
         super()._end(outcome, category, message, **more)
+
+
+def ray_environment(run: Mapping[str, Any], work: Path) -> dict[str, str]:
+    """What lets a program's own `ray.init()` find the Ray around it, with what its tasks and actors are to have."""
+    asked, found = run["runtime_env"] or {}, dict[str, Any]()
+    if asked.get("env_vars"):
+        found["env_vars"] = asked["env_vars"]
+    if asked.get("py_modules"):
+        found["py_modules"] = [str(work / folder) for folder in asked["py_modules"]]
+    environment = {"RAY_ADDRESS": os.environ.get("RAY_ADDRESS", "auto"), "RAY_USAGE_STATS_ENABLED": "0"}
+    return environment | ({"RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": found})} if found else {})
 
 
 def memory_kills(files: tuple[Path, ...] = MEMORY_EVENTS) -> int:
