@@ -23,13 +23,18 @@ def sql_command() -> list[str]:
     return [sys.executable, "-P", "-m", "cluster.runs.sql_driver"]
 
 
+def given_statement(root: Path) -> tuple[dict[str, Any], dict[str, InputTable]]:
+    """The request of the run whose workspace is at `root`, and its inputs."""
+    run: dict[str, Any] = json.loads((root / STATEMENT_NAME).read_text(encoding="utf-8"))
+    found = json.loads(Path(os.environ["CPN_INPUTS"]).read_text(encoding="utf-8"))
+    return run, {alias: InputTable(Path(entry["path"]), entry["format"]) for alias, entry in found.items()}
+
+
 def main() -> int:
     """Run, and write down how it ended."""
     output = Path(os.environ["CPN_OUTPUT_DIR"])
     root = output.parent
-    run: dict[str, Any] = json.loads((root / STATEMENT_NAME).read_text(encoding="utf-8"))
-    found = json.loads(Path(os.environ["CPN_INPUTS"]).read_text(encoding="utf-8"))
-    tables = {alias: InputTable(Path(entry["path"]), entry["format"]) for alias, entry in found.items()}
+    run, tables = given_statement(root)
     threads = max(math.ceil(run["cpu"]), 1)
     try:
         outcome = run_statement(run["sql"], tables, directory=output, memory_bytes=run["memory_bytes"], threads=threads)

@@ -71,6 +71,7 @@ def test_a_worker_that_fails_ends_the_gang_as_it_ended(kubelet: Kubelet, tmp_pat
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_had_is_said_when_the_time_to_start_is_over(kubelet: Kubelet, tmp_path: Path) -> None:
     run = command("node-1", "true")
 
@@ -103,6 +104,7 @@ def test_results_come_through_the_log_up_to_its_limit(kubelet: Kubelet, tmp_path
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_time_limits_and_progress_are_those_of_every_member(kubelet: Kubelet, tmp_path: Path) -> None:
     run = script("node-1", """echo '{"step": 1, "metrics": {"loss": 0.5}}' >> $CPN_PROGRESS_FILE; sleep 600""", max_runtime_s=1.5)
 
@@ -138,6 +140,7 @@ def test_a_job_or_pod_that_somebody_deletes_is_a_lost_run_and_is_not_made_again(
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_before_it_could_start_leaves_nothing(kubelet: Kubelet, tmp_path: Path) -> None:
     run = command("node-1", "true")
 
@@ -154,6 +157,7 @@ def test_a_run_that_is_stopped_before_it_could_start_leaves_nothing(kubelet: Kub
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_an_agent_removes_what_belongs_to_no_run(kubelet: Kubelet, tmp_path: Path) -> None:
     run, other = script("node-1", "sleep 600"), script("node-1", "sleep 600")
 

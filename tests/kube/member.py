@@ -47,5 +47,9 @@ def namespace(kubelet: Kubelet, name: str) -> str:
 def member(kubelet: Kubelet, space: str, directory: Path, user: str = ADMIN, *, image: str = IMAGE, **limits: Any) -> KubernetesBackend:
     """A connection to the cluster, not open yet, as a user of it."""
     client = KubeClient(Access(kubelet.servers.kubeconfig(user), namespace=space))
-    settings = RunSettings(cluster="lab", namespace=space, image=image)
-    return KubernetesBackend(client, FixedStock(kubelet), settings, directory, **limits)
+    return KubernetesBackend(client, FixedStock(kubelet), settings_of(space, image), directory, **limits)
+
+
+def settings_of(space: str, image: str = IMAGE) -> RunSettings:
+    """How runs look in a namespace of a test's own."""
+    return RunSettings(cluster="lab", namespace=space, image=image)

@@ -55,7 +55,7 @@ class PodAttempt(Attempt):
         self._pods: dict[int, PodFacts] = {}
         self._changed = asyncio.Event()
         self._since: dict[tuple[int, str], float] = {}
-        self._seen_job = False
+        self._seen_job = self._hung_up = False
         self._ending: asyncio.Task[None] | None = None
         self._ousted: set[int] = set()
 
@@ -107,7 +107,8 @@ class PodAttempt(Attempt):
             except TransientError as error:
                 log.warning("run %s is not made yet, trying again: %s", self.run.run_id, error)
             except PermanentError as error:
-                await self._take_down(1.0)
+                # Unless an answer was lost before it nobody's work can have begun, so what cannot be looked for is not waited for.
+                await self._take_down(1.0, insist=tries > 0)
                 self._end_all("failed", "start_failed", str(error))
                 return False
             await asyncio.wait([self._stopping], timeout=AGAIN_S[min(tries, len(AGAIN_S) - 1)])
@@ -184,13 +185,22 @@ class PodAttempt(Attempt):
                 self._end_rank(pod.rank, "lost", "lost", f"{where} is gone: deleted by somebody else, or with its node")
         elif pod.over and (not pod.started or listener.silent):
             self._end_worker(pod.rank, end_without_word(pod, listener.reader.taken > 0, listener.reader.strays))
-        elif pod.over and self._has_been(pod.rank, "over", now):
-            # Its log says nothing of the end, and does not end: the line to it is dead.
-            self._since.pop((pod.rank, "over"))
-            listener.hang_up()
+        elif pod.over:
+            self._judge_log(pod, now)
         elif not pod.started and (pod.reason in HOPELESS or late):
             within = "" if pod.reason in HOPELESS else f" within {self._maker.start_limit_s:g} s"
             self._end_rank(pod.rank, "failed", "start_failed", f"its pod did not start{within}: {pod.why or 'no reason is given'}")
+
+    def _judge_log(self, pod: PodFacts, now: float) -> None:
+        """The pod has ended, and its log neither tells the end nor ends: the line to it is dead, or its node is."""
+        listener = self._listeners[pod.rank]
+        if not self._has_been(pod.rank, "over", now):
+            return
+        if self._has_been(pod.rank, "over twice", now):
+            self._end_worker(pod.rank, end_without_word(pod, listener.reader.taken > 0, "(its log cannot be read)"))
+        elif not self._hung_up:
+            self._hung_up = True
+            listener.hang_up()
 
     def _has_been(self, rank: int, state: str, now: float) -> bool:
         """Whether a rank has been in a state for LAST_WORDS_S."""
@@ -235,8 +245,11 @@ class PodAttempt(Attempt):
         self._end_all(outcome, outcome, f"stopped: {outcome}")
         self._changed.set()
 
-    async def _take_down(self, grace_s: float, ranks: set[int] | None = None) -> None:
-        """Delete Jobs and pods, of all workers or of some, and wait until the pods are gone, however long the API server is away."""
+    async def _take_down(self, grace_s: float, ranks: set[int] | None = None, *, insist: bool = True) -> None:
+        """Delete Jobs and pods, of all workers or of some, and wait until the pods are gone, however long the API server is away.
+
+        Unless it is to `insist`, it leaves them when the server refuses.
+        """
         began, tries = asyncio.get_running_loop().time(), 0
         while True:
             overdue = asyncio.get_running_loop().time() - began > grace_s + UNANSWERED_S
@@ -245,7 +258,9 @@ class PodAttempt(Attempt):
                     return
                 tries = 0
             except ClusterError as error:
-                log.warning("pods of run %s are not ended yet, trying again: %s", self.run.run_id, error)
+                log.warning("pods of run %s are not ended yet: %s", self.run.run_id, error)
+                if isinstance(error, PermanentError) and not insist:
+                    return
                 tries += 1
             self._changed.clear()
             with contextlib.suppress(TimeoutError):

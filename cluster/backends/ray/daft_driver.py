@@ -7,7 +7,6 @@ process on each of them (`daft_actors.py`), which end with it.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -21,7 +20,8 @@ from cluster.backends.ray.daft_process import ADDRESS_VARIABLE, GROUP_VARIABLE
 from cluster.backends.ray.daft_share import Share, prepare_daft, quiet_daft, shares, wait_beyond_memory
 from cluster.backends.ray.session import NAMESPACE
 from cluster.runs.outcome import write_outcome
-from cluster.runs.workspace import STATEMENT_NAME, describe, failure_category
+from cluster.runs.sql_driver import given_statement
+from cluster.runs.workspace import describe, failure_category
 from workloads.errors import DataError, StatementError
 from workloads.runners.daft_run import plain_words, plan_statement, run_plan
 from workloads.runners.parquet_copies import ParquetCopies
@@ -37,9 +37,7 @@ def main() -> int:
     """Run, and write down how it ended."""
     output = Path(os.environ["CPN_OUTPUT_DIR"])
     root = output.parent
-    run: dict[str, Any] = json.loads((root / STATEMENT_NAME).read_text(encoding="utf-8"))
-    found = json.loads(Path(os.environ["CPN_INPUTS"]).read_text(encoding="utf-8"))
-    tables = {alias: InputTable(Path(entry["path"]), entry["format"]) for alias, entry in found.items()}
+    run, tables = given_statement(root)
     usage: dict[str, float] = {}
     try:
         outcome = _run(run, tables, output, usage)
