@@ -17,6 +17,7 @@ from cluster.scaling import Wanted
 from controlplane.api import direct
 from controlplane.api.arrivals import announces_uploads, brings_results, with_results
 from controlplane.api.auth import AgentOf, Plane
+from controlplane.api.looking import look
 from controlplane.files import NoRoomError, TooLargeError
 from controlplane.tokens import Principal
 from controlplane.wiring import ControlPlane
@@ -62,9 +63,10 @@ async def sync(cluster: str, report: SyncRequest, principal: AgentOf, plane: Pla
             and (left := deadline - time.monotonic()) > 0
         ):
             with suppress(TimeoutError):
-                await asyncio.wait_for(rung.wait(), min(left, LOOK_AGAIN_S))
+                async with asyncio.timeout(min(left, LOOK_AGAIN_S)):
+                    await rung.wait()
             rung.clear()
-            if (found := await run_in_threadpool(_pending, plane, cluster, report.agent_id)) is None:
+            if (found := await look(plane, _pending, plane, cluster, report.agent_id)) is None:
                 return _reply(plane, superseded=True)
             instructions, ahead = found, await _ahead(plane, cluster)
     return _reply(

@@ -6,6 +6,7 @@ import asyncio
 import mimetypes
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from controlplane.api.auth import Buyer, Plane, Reader
 from controlplane.api.explanation_schemas import ExplanationView
 from controlplane.api.found_jobs import Found, check_kept, explanation, find, in_full, load, look_up, page_views
 from controlplane.api.job_ids import new_job_id
+from controlplane.api.looking import look
 from controlplane.api.paging import Cursor, Limit, decode_number, encode
 from controlplane.api.promises import flexible_plan, told
 from controlplane.api.prose import verdict_view
@@ -147,7 +149,7 @@ async def get_job(
             rung.clear()
             left = deadline - time.monotonic()
             ends = left <= 0 or plane.stopping.is_set()
-            if (text := await run_in_threadpool(_news_of, plane, principal, job_id, after_version, after_cause, ends)) is not None:
+            if (text := await look(plane, _news_of, plane, principal, job_id, after_version, after_cause, ends)) is not None:
                 return Response(text, media_type=direct.JSON)
             await _until(rung, left)
 
@@ -165,10 +167,9 @@ def _news_of(plane: ControlPlane, principal: Principal, job_id: str, after_versi
 
 async def _until(rung: asyncio.Event, seconds: float) -> None:
     # A look every few seconds covers what another server did.
-    try:
-        await asyncio.wait_for(rung.wait(), min(seconds, 5.0))
-    except TimeoutError:
-        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(min(seconds, 5.0)):
+            await rung.wait()
 
 
 @router.post("/jobs/{job_id}:cancel")

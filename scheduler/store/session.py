@@ -84,6 +84,12 @@ class Store:
         with answering(), self.engine.connect() as conn:
             yield conn
 
+    @property
+    def reads_at_once(self) -> bool:
+        """Whether a small read takes no longer than to hand it to another thread: of a file that nobody else writes, for which no reader
+        waits."""
+        return self.engine.dialect.name == "sqlite"
+
     def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
         """Queue a write; the future is done after its commit, or fails with what `work` raised."""
         future: Future[T] = Future()
