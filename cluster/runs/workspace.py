@@ -263,6 +263,7 @@ class StatementRun:
         self._run = run
         self._root = root
         self._fetched = Fetched()
+        self.content: bytes | None = None
 
     def fetch(self) -> dict[str, Any]:
         """Fetch the inputs; what that took, as a part of the run's usage. Raises DataError."""
@@ -274,8 +275,11 @@ class StatementRun:
         """The statement reads its inputs no more."""
         self._fetched.close()
 
-    def execute(self, interrupter: Interrupter, engines: Engines | None = None) -> dict[str, Any]:
-        """Run it; how a run that succeeded ends (see outbox.py). Raises StatementError."""
+    def execute(self, interrupter: Interrupter, engines: Engines | None = None, small_bytes: int = 0) -> dict[str, Any]:
+        """Run it; how a run that succeeded ends (see outbox.py). A result of at most `small_bytes` is `content` then, and no file.
+
+        Raises StatementError.
+        """
         from workloads.runners.sql import InputTable, run_statement
 
         tables = {alias: InputTable(found.path, found.format) for alias, found in self._fetched.paths.items()}
@@ -287,13 +291,15 @@ class StatementRun:
             threads=math.ceil(self._run["cpu"]),
             on_connection=interrupter.attach,
             engines=engines,
+            small_bytes=small_bytes,
         )
+        self.content = outcome.content
         return {
             "outcome": "succeeded",
             "category": None,
             "message": "",
             "preview": {"columns": outcome.columns, "types": outcome.types, "rows": outcome.rows, "total_rows": outcome.total_rows},
-            "files": [{"name": outcome.path.name, "size_bytes": outcome.path.stat().st_size}],
+            "files": [{"name": outcome.path.name, "size_bytes": outcome.size_bytes}],
         }
 
     @staticmethod

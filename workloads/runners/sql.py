@@ -48,7 +48,7 @@ class InputTable:
 
 @dataclass(frozen=True)
 class SqlOutcome:
-    """A statement's result: JSON-safe first rows, and the whole of it in a Parquet file.
+    """A statement's result: JSON-safe first rows, and the whole of it in a Parquet file, or as such a file's `content` instead.
 
     `types` are DuckDB's words for the columns. Names that repeat get a number (`a`, `a_1`).
     """
@@ -58,6 +58,12 @@ class SqlOutcome:
     rows: tuple[tuple[object, ...], ...]
     total_rows: int
     path: Path
+    content: bytes | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the Parquet file."""
+        return self.path.stat().st_size if self.content is None else len(self.content)
 
 
 def check_statement(sql: str, inputs: Mapping[str, Sequence[Column]]) -> None:
@@ -77,34 +83,36 @@ def judge_for_daft(sql: str, inputs: Mapping[str, Sequence[Column]]) -> DaftVerd
 
 def run_statement(
     sql: str, files: Mapping[str, InputTable], *, directory: Path, memory_bytes: int, threads: int,
-    preview_rows: int = PREVIEW_ROWS, on_connection: OnConnection | None = None, engines: Engines | None = None,
+    preview_rows: int = PREVIEW_ROWS, on_connection: OnConnection | None = None, engines: Engines | None = None, small_bytes: int = 0,
 ) -> SqlOutcome:  # fmt: skip
     """Run a statement over files and write `directory`/result.parquet, which exists only after success.
 
-    Larger work spills into `directory`/spill. `on_connection` is given the connection before the statement
-    runs; its `interrupt()`, from any thread, ends the running statement, and is lost between two of
+    A result of at most `small_bytes` is not written but returned. Larger work spills into `directory`/spill. `on_connection` is given
+    the connection before the statement runs; its `interrupt()`, from any thread, ends the running statement, and is lost between two of
     DuckDB's steps, so a caller repeats it until this function returns. Raises StatementInterruptedError
     then, and StatementError for everything that is the statement's doing. With `engines` the connection is
     lent by them, and spills where they do.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     (directory / RESULT_NAME).unlink(missing_ok=True)
     spill = engines.folder if engines is not None else directory / "spill"
     hidden = [(str(table.path), f"input {name}") for name, table in files.items()] + [(str(spill), "spill"), (str(directory), ".")]
     terms = Terms.of([table.path for table in files.values()], memory_bytes, threads)
     with _plain_errors(hidden, memory_bytes), engines.lend(terms) if engines is not None else _own(terms, spill) as connection:
-        read_statement(connection, sql, files)
+        if engines is not None:
+            engines.read(connection, sql, files)
+        else:
+            read_statement(connection, sql, files)
         for name, table in files.items():
             connection.execute(f"CREATE TEMP VIEW {identifier(name)} AS FROM {scan(connection, table.format, table.path)}")
         if on_connection is not None:
             on_connection(connection)
-        return _stream(connection.sql(sql), directory, preview_rows)
+        return _stream(connection.sql(sql), directory, preview_rows, small_bytes)
 
 
 @contextmanager
 def _own(terms: Terms, spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB for one statement."""
-    spill.mkdir(exist_ok=True)
+    spill.mkdir(parents=True, exist_ok=True)
     with closing(open_connection()) as connection:
         terms.confine(connection, spill)
         yield connection
@@ -117,39 +125,73 @@ def _prover() -> StatementProver:
     return prover
 
 
-def _stream(relation: Any, directory: Path, preview_rows: int) -> SqlOutcome:
+def _stream(relation: Any, directory: Path, preview_rows: int, small_bytes: int) -> SqlOutcome:
     import pyarrow as pa  # type: ignore[import-untyped]
 
     columns, types = unique_names(relation.columns), tuple(str(type_).strip('"') for type_ in relation.types)
     batch_rows = min(max(_BATCH_VALUES // len(columns), _BATCH_ROWS_LEAST), _BATCH_ROWS_MOST)
     reader = writable(relation, columns).to_arrow_reader(batch_rows)
     schema = pa.schema([field.with_name(name) for field, name in zip(reader.schema, columns, strict=True)])
-    return write_batches(reader, schema, columns, types, directory, preview_rows)
+    first = _first_batches(reader, small_bytes)
+    if small_bytes and sum(batch.nbytes for batch in first) <= small_bytes:
+        outcome = _small(first, schema, columns, types, directory, preview_rows)
+        if outcome.size_bytes <= small_bytes:
+            return outcome
+    return write_batches(itertools.chain(first, reader), schema, columns, types, directory, preview_rows)
+
+
+def _first_batches(batches: Iterable[Any], size: int) -> list[Any]:
+    """All batches, or where they are more than that, the first that are of more than this size together; none for size 0."""
+    first: list[Any] = []
+    left = size
+    for batch in batches if size else ():
+        first.append(batch)
+        left -= batch.nbytes
+        if left < 0:
+            break
+    return first
+
+
+def _small(
+    batches: Iterable[Any], schema: Any, columns: tuple[str, ...], types: tuple[str, ...], directory: Path, preview_rows: int
+) -> SqlOutcome:
+    """A result in memory."""
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    rows, total = _write(sink, batches, schema, preview_rows)
+    return SqlOutcome(columns, types, rows, total, directory / RESULT_NAME, sink.getvalue().to_pybytes())
 
 
 def write_batches(
     batches: Iterable[Any], schema: Any, columns: tuple[str, ...], types: tuple[str, ...], directory: Path, preview_rows: int
 ) -> SqlOutcome:
     """Write a result batch by batch into `directory`; memory holds one batch, however long the result is."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
-
-    partial = directory / f".{RESULT_NAME}.part"
-    rows: list[tuple[object, ...]] = []
-    total = 0
+    directory.mkdir(parents=True, exist_ok=True)
+    partial, path = directory / f".{RESULT_NAME}.part", directory / RESULT_NAME
     try:
-        with pq.ParquetWriter(partial, schema) as writer:
-            for batch in batches:
-                renamed = pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-                writer.write_batch(renamed)
-                if len(rows) < preview_rows:
-                    rows.extend(json_rows(renamed, preview_rows - len(rows)))
-                total += renamed.num_rows
-        path = directory / RESULT_NAME
+        rows, total = _write(partial, batches, schema, preview_rows)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    return SqlOutcome(columns=columns, types=types, rows=tuple(rows), total_rows=total, path=path)
+    return SqlOutcome(columns, types, rows, total, path)
+
+
+def _write(sink: Any, batches: Iterable[Any], schema: Any, preview_rows: int) -> tuple[tuple[tuple[object, ...], ...], int]:
+    """Write batches as Parquet; the first rows, and how many there are."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    rows: list[tuple[object, ...]] = []
+    total = 0
+    with pq.ParquetWriter(sink, schema) as writer:
+        for batch in batches:
+            renamed = pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+            writer.write_batch(renamed)
+            if len(rows) < preview_rows:
+                rows.extend(json_rows(renamed, preview_rows - len(rows)))
+            total += renamed.num_rows
+    return tuple(rows), total
 
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:

@@ -8,7 +8,9 @@ because every release of DuckDB brings new ones that read files.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from workloads.errors import StatementError
 if TYPE_CHECKING:
     import duckdb
 
+MOST_KNOWN = 256
 TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree"})
 # They show settings or how the inputs are stored, write to the engine's log, or only pass time.
 _FUNCTIONS_REFUSED = frozenset({
@@ -49,6 +52,25 @@ def read_statement(connection: duckdb.DuckDBPyConnection, sql: str, inputs: Coll
         raise StatementError("the statement has parameters (? or $name), and a job has no values for them; write the values")
     examine(_syntax_tree(connection, sql), inputs)
     return sql
+
+
+class KnownStatements:
+    """Statements that were read already: what `read_statement` finds depends on the text and the names of the inputs only, and to read a
+    small statement takes as long as to run it."""
+
+    def __init__(self, most: int = MOST_KNOWN) -> None:
+        self._most = most
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+
+    def read(self, connection: duckdb.DuckDBPyConnection, sql: str, inputs: Collection[str]) -> None:
+        """read_statement, for a statement that is not known. Raises StatementError."""
+        key = hashlib.sha256(json.dumps([sql, sorted(inputs)]).encode()).digest()
+        if key not in self._known:
+            read_statement(connection, sql, inputs)
+            self._known[key] = None
+            if len(self._known) > self._most:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
 
 
 def examine(tree: Any, inputs: Collection[str]) -> None:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workloads.catalogue.tables import confine, open_connection
+from workloads.runners.statement import KnownStatements
 
 if TYPE_CHECKING:
     import duckdb
@@ -62,6 +63,7 @@ class Engines:
         self._spare: duckdb.DuckDBPyConnection | None = None
         self._kept: OrderedDict[Terms, _Engine] = OrderedDict()
         self._used: list[_Engine] = []
+        self._statements = KnownStatements()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @contextmanager
@@ -79,6 +81,10 @@ class Engines:
             self._keep(terms, engine)
         finally:
             connection.close()
+
+    def read(self, connection: duckdb.DuckDBPyConnection, sql: str, inputs: Collection[str]) -> None:
+        """See that a statement is one query over these inputs. Raises StatementError."""
+        self._statements.read(connection, sql, inputs)
 
     @property
     def used(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import threading
 from collections.abc import Callable
@@ -57,6 +58,26 @@ def test_the_preview_is_the_beginning_and_the_file_is_whole(run: Run) -> None:
     assert outcome.total_rows == 600_000
     read = pq.read_table(outcome.path)["n"].to_pylist()
     assert read == list(range(599_999, -1, -1))
+
+
+def test_a_small_result_is_returned_and_not_written(run: Run, tmp_path: Path) -> None:
+    outcome = run("SELECT n, text FROM numbers WHERE n < 3 ORDER BY n", small_bytes=4096)
+    assert outcome.content is not None
+    assert (outcome.total_rows, outcome.size_bytes) == (3, len(outcome.content))
+    assert pq.read_table(io.BytesIO(outcome.content)).to_pylist() == [{"n": n, "text": f"x{n}"} for n in range(3)]
+    assert list(tmp_path.rglob("*.parquet")) == []
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows"),
+    [("SELECT n FROM large ORDER BY n", 600_000), ("SELECT " + ", ".join(f"{number} AS c{number}" for number in range(400)), 1)],
+    ids=["many rows", "little data in a large file"],
+)
+def test_what_is_not_small_is_written_whole(run: Run, sql: str, rows: int) -> None:
+    outcome = run(sql, small_bytes=4096)
+    assert outcome.content is None
+    assert outcome.size_bytes == outcome.path.stat().st_size > 4096
+    assert pq.read_table(outcome.path).num_rows == outcome.total_rows == rows
 
 
 def test_an_empty_result_has_its_columns(run: Run) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from workloads.errors import StatementError
+from workloads.runners import statement as reading
 from workloads.runners import warm_duckdb
 from workloads.runners.sql import InputTable, SqlOutcome, run_statement
+from workloads.runners.statement import KnownStatements, read_statement
 from workloads.runners.warm_duckdb import Engines, Terms
 
 MIB = 1024**2
@@ -174,3 +176,29 @@ def test_one_that_cannot_be_confined_serves_nobody(run: Run, engines: Engines, m
 
 def test_the_order_of_files_does_not_matter_and_one_thread_is_the_fewest() -> None:
     assert Terms.of([Path("/b"), Path("/a")], 1, 0) == Terms(("/a", "/b"), 1, 1)
+
+
+def test_a_statement_that_was_found_good_is_not_read_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def note(connection: duckdb.DuckDBPyConnection, sql: str, inputs: Collection[str]) -> str:
+        read.append(sql)
+        return read_statement(connection, sql, inputs)
+
+    monkeypatch.setattr(reading, "read_statement", note)
+    for _ in range(2):
+        assert run("SELECT count(*) AS n FROM numbers", "numbers").rows == ((1000,),)
+        with pytest.raises(StatementError, match="unknown table 'other'"):
+            run("FROM other", "numbers")
+    assert run("FROM other", "other").rows == ((42,),)
+    assert read == ["SELECT count(*) AS n FROM numbers", *["FROM other"] * 3], "what was refused, and with other inputs, is read"
+
+
+def test_only_the_latest_statements_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(reading, "read_statement", lambda _connection, sql, _inputs: read.append(sql))
+    known = KnownStatements(most=2)
+    with duckdb.connect() as connection:
+        for sql in ("a", "b", "a", "c", "a", "b"):
+            known.read(connection, sql, ())
+    assert read == ["a", "b", "c", "b"], "b was the oldest when c came"
