@@ -1,6 +1,6 @@
 """Ray as a member of the network: a driver and actors, no Job API.
 
-SQL runs on warm workers, one statement each, a few milliseconds after it was asked for. User code runs in a process of
+SQL runs on warm workers, one statement after the other, a few milliseconds after it was asked for. User code runs in a process of
 its own under a supervisor, warm as well, that holds the run's resources in Ray. Both are detached actors in the namespace `cpn`, so a
 run goes on without its agent; and the agent's directory keeps a journal of each run, so its successor on the same disk
 tells the whole story again. One process drives one cluster (see session.py), from a node of that cluster.
@@ -37,6 +37,7 @@ from cluster.backends.ray.pool import IDLE_S, SQL_PREFIX, Member, WarmPool, make
 from cluster.backends.ray.seats import MOST_IDLE, WARM_PREFIX, Supervisors, make_warm_supervisor
 from cluster.backends.ray.session import Session
 from cluster.backends.ray.sql_attempt import SqlAttempt
+from cluster.backends.ray.sql_line import SqlLine
 from cluster.errors import ClusterError, RunRejectedError, UnreachableError, WorkerGoneError
 from cluster.model import Inventory, Others
 from cluster.protocol import AdoptedRun, AheadFile, GangSize, RunEvent, RunRequest
@@ -95,6 +96,7 @@ class RayBackend:
         self._journals = Journals(self._directory)
         warm, spawn, idle_s = self._warm_workers, self._spawn, self._idle_s
         self._pool = WarmPool(self._session, SQL_PREFIX, make_sql_worker, warm, spawn, idle_s=idle_s)
+        self._line = SqlLine(self._session, self._pool, spawn)
         self._waiting = WarmPool(self._session, WARM_PREFIX, make_warm_supervisor, warm, spawn, idle_s=idle_s, most_idle=MOST_IDLE)
         self._crew = Supervisors(self._session, self._waiting, self._start_limit_s, spawn)
         await self._session.connect()
@@ -219,7 +221,7 @@ class RayBackend:
     def _attempt(self, run: RunRequest, member: Member | None = None) -> Attempt:
         attempt: Attempt
         if run.kind == "sql" and run.engine == "duckdb":
-            attempt = SqlAttempt(run, self._session, self._journals, self._events.put_nowait, self._nodes, self._pool, member)
+            attempt = SqlAttempt(run, self._session, self._journals, self._events.put_nowait, self._nodes, self._pool, self._line, member)
         else:
             emit = self._events.put_nowait
             attempt = GangAttempt(run, self._session, self._journals, emit, self._nodes, self._crew, self._start_limit_s)

@@ -25,7 +25,7 @@ _CREATE_LIMIT_S = 30.0
 
 @dataclass(eq=False)
 class Member:
-    """One worker, and how many runs it is promised to: one at most, but for those that ended before they were adopted."""
+    """One worker, and how many runs it is promised to: of supervisors one at most, but for those that ended before they were adopted."""
 
     name: str
     node_id: str
@@ -47,7 +47,8 @@ class WarmPool:
     """All warm workers of one kind on a cluster. One event loop.
 
     `make` creates one by name and node id and blocks. `warm` wait on each node always; at most `most_idle` wait there at once, and those
-    beyond `warm` no longer than `idle_s`: what was needed at once of late is kept for as long.
+    beyond `warm` no longer than `idle_s`: what was needed at once of late is kept for as long. `on_free` is told the node of a worker that
+    came free, or was made without being asked for by a run.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class WarmPool:
     ) -> None:  # fmt: skip
         self._session, self._prefix, self._make, self._warm, self._spawn = session, prefix, make, warm, spawn
         self._idle_s, self._most_idle = idle_s, most_idle
+        self.on_free: Callable[[str], None] = lambda _node_id: None
         self._crews: dict[str, _Crew] = {}
         self._making: set[str] = set()
 
@@ -85,20 +87,46 @@ class WarmPool:
 
     async def take(self, node: RayNode) -> Member:
         """A worker of the node for one run: a waiting one at once, else a new one. Raises ClusterError when none can be had."""
-        crew = self._crews.setdefault(node.node_id, _Crew(node))
-        for member in crew.members:
-            if not member.runs:
-                member.runs = 1
-                return member
+        for member in self.free_on(node.node_id):
+            member.runs = 1
+            return member
         member = await self._create(node)
         member.runs = 1
-        crew.members.append(member)
+        self._crews.setdefault(node.node_id, _Crew(node)).members.append(member)
         return member
+
+    def free_on(self, node_id: str) -> list[Member]:
+        """The workers of a node that wait."""
+        crew = self._crews.get(node_id)
+        return [member for member in crew.members if not member.runs] if crew is not None else []
+
+    def node_with(self, member: Member) -> RayNode:
+        """Where a worker is."""
+        return self._crews[member.node_id].node
+
+    def made_on(self, node_id: str) -> tuple[int, int]:
+        """How many workers a node has, and how many are being made aside."""
+        crew = self._crews.get(node_id)
+        return (len(crew.members), crew.starting) if crew is not None else (0, 0)
+
+    async def add(self, node: RayNode) -> None:
+        """Make one more that waits. Raises ClusterError."""
+        crew = self._crews.setdefault(node.node_id, _Crew(node))
+        crew.starting += 1
+        try:
+            member = await self._create(node)
+        finally:
+            crew.starting -= 1
+        crew.members.append(member)
+        asyncio.get_running_loop().call_later(self._idle_s, self._trim, member)
+        self.on_free(node.node_id)
 
     def give_back(self, member: Member) -> None:
         """The run is over and the worker can take the next."""
         loop = asyncio.get_running_loop()
         member.runs, member.idle_since = member.runs - 1, loop.time()
+        if member.runs:
+            return
         loop.call_later(self._idle_s, self._trim, member)
         crew = self._crews.get(member.node_id)
         if (
@@ -108,6 +136,8 @@ class WarmPool:
         ):
             self._drop(member)
             self._spawn(self._end(member))
+        else:
+            self.on_free(member.node_id)
 
     async def discard(self, member: Member) -> bool:
         """End a worker that is dead or cannot be interrupted, and see that the node has its warm ones. False when the
@@ -150,6 +180,7 @@ class WarmPool:
                 crew.members.append(await self._create(crew.node))
         finally:
             crew.starting -= 1
+        self.on_free(crew.node.node_id)
 
     async def _create(self, node: RayNode) -> Member:
         name = f"{self._prefix_on(node)}{uuid.uuid4().hex[:12]}"

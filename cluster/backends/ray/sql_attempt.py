@@ -1,4 +1,4 @@
-"""A run of SQL: one warm worker of the pool on the placed node."""
+"""A run of SQL: one statement on a warm worker of the placed node (see sql_line.py)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 from cluster.backends.ray.nodes import RayNode
 from cluster.backends.ray.pool import Member, WarmPool
 from cluster.backends.ray.session import Session
-from cluster.errors import ClusterError, WorkerGoneError
+from cluster.backends.ray.sql_line import SqlLine
+from cluster.errors import WorkerGoneError
 from cluster.protocol import ResultFile, RunRequest
-from cluster.runs.attempt import NEXT_WAIT_S, STOP_MARGIN_S, Attempt, Emit, cancel, first_of
+from cluster.runs.attempt import STOP_MARGIN_S, Attempt, Emit, cancel, first_of
 from cluster.runs.journal import Journals
-from cluster.runs.outbox import Batch
+from cluster.runs.outbox import Batch, Seen
 
 _TRIES = 2
 _STOP_AGAIN_S = 0.2
@@ -25,12 +26,13 @@ class SqlAttempt(Attempt):
 
     def __init__(
         self, run: RunRequest, session: Session, journals: Journals, emit: Emit,
-        nodes: Mapping[str, RayNode], pool: WarmPool, member: Member | None = None,
+        nodes: Mapping[str, RayNode], pool: WarmPool, line: SqlLine, member: Member | None = None,
     ) -> None:  # fmt: skip
         super().__init__(run, journals, emit, workers=1)
-        self._session, self._nodes, self._pool, self._member = session, nodes, pool, member
+        self._session, self._nodes, self._pool, self._line, self._member = session, nodes, pool, line, member
         self._inline: dict[str, bytes] = {}
         self._heard = self._spoiled = False
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def _drive(self, *, new: bool) -> None:
         try:
@@ -41,8 +43,8 @@ class SqlAttempt(Attempt):
             elif self._member is None:
                 self._end_rank(0, "lost", "lost", "the cluster does not know this run any more")
             else:
-                self._pool.hold(self._member)
-                await self._follow("next", self.run.run_id)
+                self._line.follow(self.run.run_id, self, self._member)
+                await self._until_over()
         except WorkerGoneError as error:
             self._spoiled = True
             self._end_rank(0, "lost", "lost", f"the SQL worker on {self.run.nodes[0]} is gone: {error}")
@@ -50,8 +52,7 @@ class SqlAttempt(Attempt):
     async def _run_late(self) -> None:
         """The agent that took the run asked no worker, or one that lives and was not reached. Is the run still wanted?"""
         if not await self._is_wanted():
-            outcome, _ = self._stopping.result()
-            self._end_rank(0, outcome, outcome, f"stopped before it was started: {outcome}")
+            self._end_unbegun()
         elif self.run.nodes[0] not in self._nodes:
             self._end_rank(0, "lost", "lost", f"node {self.run.nodes[0]} is not part of the cluster any more")
         else:
@@ -59,70 +60,102 @@ class SqlAttempt(Attempt):
 
     async def _run_new(self) -> None:
         for tries_left in reversed(range(_TRIES)):
-            if not await self._take():
-                return
-            assert self._member is not None
-            self._ask(self._member.name)
+            self._over = asyncio.get_running_loop().create_future()
+            place = self._line.join(self.run.run_id, self._nodes[self.run.nodes[0]], self, alone=not tries_left)
             try:
-                await self._follow("run", self.run.model_dump(mode="json"))
+                await self._until_over()
                 return
             except WorkerGoneError:
                 # It died while it waited for work, or before it had news: another one takes the run.
-                if self._heard or self._stream.over or not tries_left:
+                if self._member is None or self._heard or self._stream.over or not tries_left:
                     raise
                 await self._pool.discard(self._member)
+                self._member = None
+            finally:
+                self._line.leave(place)
 
-    async def _take(self) -> bool:
-        """Get a worker; False when the run is over instead."""
-        taking = asyncio.create_task(self._pool.take(self._nodes[self.run.nodes[0]]))
-        try:
-            if await first_of(taking, self._stopping):
-                self._member = taking.result()
-                return True
-        except ClusterError as error:
-            self._end_rank(0, "failed", "start_failed", str(error))
-            return False
-        taking.add_done_callback(self._give_back)
-        outcome, _ = self._stopping.result()
-        self._end_rank(0, outcome, outcome, f"stopped before it was started: {outcome}")
-        return False
-
-    def _give_back(self, taking: asyncio.Task[Member]) -> None:
-        """A worker that came too late takes another run."""
-        if not taking.cancelled() and taking.exception() is None:
-            self._pool.give_back(taking.result())
-
-    async def _follow(self, first: str, *arguments: Any) -> None:
-        """Take in the worker's news until the end, asking by the method `first` at first."""
-        assert self._member is not None
-        stopper = asyncio.create_task(self._stop_when_asked(self._member))
-        try:
-            await self._take_in(await self._next(self._member, first, *arguments))
-            while not self._stream.over:
-                await self._take_in(await self._next(self._member, "next", self.run.run_id))
-        finally:
-            await cancel(stopper)
-
-    async def _next(self, member: Member, method: str, *arguments: Any) -> Batch:
-        """Ask for news by a method whose last arguments say what was seen and how long to wait."""
-        batch: Batch = await self._session.ask(member.actor, method, *arguments, dict(self._stream.seen(0)), NEXT_WAIT_S)
-        return batch
-
-    async def _take_in(self, batch: Batch) -> None:
-        assert self._member is not None
-        if batch.pop("unknown", False):
-            raise WorkerGoneError("it has forgotten the run")
-        self._heard = self._heard or bool(batch)
-        self._inline = batch.pop("inline", {})
-        self._spoiled = batch.pop("spoiled", False)
-        if self._spoiled:
+    async def _until_over(self) -> None:
+        """Until the last news; a stop ends the wait in the line, and the statement where it has begun. Raises what broke it."""
+        if not await first_of(self._over, self._stopping):
+            if self._member is None:
+                self._end_unbegun()
+                return
+            stopper = asyncio.create_task(self._stop(self._member))
+            try:
+                await asyncio.wait([self._over])
+            finally:
+                await cancel(stopper)
+        self._over.result()
+        if self._spoiled and self._member is not None:
             # The statement's thread could not be ended; the run is over only when its process is.
             await self._session.kill(self._member.actor)
-        self._absorb(0, batch)
 
-    async def _stop_when_asked(self, member: Member) -> None:
+    def _end_unbegun(self) -> None:
+        outcome, _ = self._stopping.result()
+        self._end_rank(0, outcome, outcome, f"stopped before it was started: {outcome}")
+
+    def given(self, member: Member) -> bool:
+        """Note whom the statement goes to; False when that cannot be written down, or it is to stop."""
+        if self._stopping.done():
+            return False
+        try:
+            self._ask(member.name)
+        except OSError as error:
+            self._be_over(error)
+            return False
+        self._member = member
+        return True
+
+    def request(self) -> dict[str, Any]:
+        """The run."""
+        return self.run.model_dump(mode="json")
+
+    def seen(self) -> Seen:
+        """What was taken in."""
+        return self._stream.seen(0)
+
+    def hear(self, news: Batch) -> bool:
+        """Take in news of the worker; True when the run is over."""
+        try:
+            if news.pop("unknown", False):
+                raise WorkerGoneError("it has forgotten the run")
+            self._heard = self._heard or bool(news)
+            self._inline = news.pop("inline", {})
+            self._spoiled = news.pop("spoiled", False)
+            self._absorb(0, news)
+        except Exception as error:  # whatever breaks here is this run's affair, not that of those it was sent with
+            self._be_over(error)
+        if self._stream.over:
+            self._be_over()
+        return self._over.done()
+
+    def given_back(self) -> bool:
+        """Whether it is still to be run."""
+        self._member = None
+        if self._stopping.done() and not self._over.done():
+            self._end_unbegun()
+            self._be_over()
+        return not self._over.done()
+
+    def broke(self, error: Exception) -> None:
+        """There is no worker, or it is gone or failed."""
+        if self._member is None:
+            self._end_rank(0, "failed", "start_failed", str(error))
+            self._be_over()
+        else:
+            self._be_over(error)
+
+    def _be_over(self, error: Exception | None = None) -> None:
+        if self._over.done():
+            return
+        if error is None:
+            self._over.set_result(None)
+        else:
+            self._over.set_exception(error)
+
+    async def _stop(self, member: Member) -> None:
         """Interrupt the statement, again and again, for a stop may overtake its run; a worker that does not end it in time is ended."""
-        outcome, grace_s = await asyncio.shield(self._stopping)
+        outcome, grace_s = self._stopping.result()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s + STOP_MARGIN_S):
                 while True:
@@ -131,7 +164,7 @@ class SqlAttempt(Attempt):
                     await asyncio.sleep(_STOP_AGAIN_S)
         self._spoiled = True
         self._end_rank(0, outcome, outcome, f"stopped: {outcome}; its worker did not answer and was ended")
-        await self._session.kill(member.actor)
+        self._be_over()
 
     async def _collect(self, end: dict[str, Any]) -> tuple[ResultFile, ...]:
         async def read(name: str, offset: int, length: int) -> bytes:
@@ -156,5 +189,5 @@ class SqlAttempt(Attempt):
         """The worker drops what it knows of the run."""
         if self._member is not None:
             with contextlib.suppress(WorkerGoneError):
-                await self._session.ask(self._member.actor, "forget", self.run.run_id)
+                await self._line.forget(self._member, self.run.run_id)
             self._member = None

@@ -13,6 +13,7 @@ from cluster.backends.ray.gang_attempt import GangAttempt
 from cluster.backends.ray.pool import SQL_PREFIX, WarmPool
 from cluster.backends.ray.seats import WARM_PREFIX, Supervisors
 from cluster.backends.ray.sql_attempt import SqlAttempt
+from cluster.backends.ray.sql_line import SqlLine
 from cluster.protocol import RunEvent, RunFinished
 from cluster.runs.attempt import Attempt
 from cluster.runs.journal import Journals
@@ -60,9 +61,9 @@ class Worker:
         """It was let go by an earlier agent, and is done."""
         self._told.set()
 
-    async def run(self, *_rest: object) -> Batch:
-        self.begun += 1
-        return DONE
+    async def run(self, requests: Sequence[dict[str, Any]], *_rest: object) -> dict[str, Batch]:
+        self.begun += len(requests)
+        return {request["run_id"]: {**DONE} for request in requests}
 
 
 class Place(Spawner):
@@ -99,7 +100,9 @@ class Place(Spawner):
             await seat.ask("ready")
         attempt: Attempt
         if kind == "sql":
-            attempt = SqlAttempt(wanted, self.session, self.journals, self.events.append, self.nodes, self.pools[SQL_PREFIX])
+            pool = self.pools[SQL_PREFIX]
+            line = SqlLine(self.session, pool, self.spawn)
+            attempt = SqlAttempt(wanted, self.session, self.journals, self.events.append, self.nodes, pool, line)
         else:
             attempt = GangAttempt(wanted, self.session, self.journals, self.events.append, self.nodes, self.crew, 30.0)
         attempt.resume(self.journals.read("job-a-1"))
