@@ -103,6 +103,9 @@ class Node(_Frozen):
     ready: bool = True
     object_store_bytes: int = Field(default=0, ge=0, exclude_if=lambda value: not value, description="of Ray's object store; 0: none")
     others: Others | None = Field(default=None, exclude_if=lambda value: value is None, description="what others hold; none: nothing")
+    trouble: str = Field(
+        default="", max_length=200, exclude_if=lambda value: not value, description="why it is not ready, where that is known"
+    )
 
 
 class Inventory(_Frozen):

@@ -54,6 +54,7 @@ class NodeView(Answer):
     cluster: str
     name: str
     ready: bool
+    trouble: str = Field(default="", description="why it is not ready, where that is known")
     cpu: float
     cpu_used: float
     memory_bytes: int

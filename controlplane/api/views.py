@@ -118,8 +118,8 @@ def node_view(row: NodeRecord, use: NodeUse) -> schemas.NodeView:
     """A node with what runs hold of it."""
     node = row.node
     return schemas.NodeView(
-        cluster=row.cluster, name=node.name, ready=node.ready, cpu=node.cpu, cpu_used=use.cpu, memory_bytes=node.memory_bytes,
-        memory_used_bytes=use.memory_bytes, labels=dict(node.labels), seen_at=moment(row.seen_at),
+        cluster=row.cluster, name=node.name, ready=node.ready, trouble=node.trouble, cpu=node.cpu, cpu_used=use.cpu,
+        memory_bytes=node.memory_bytes, memory_used_bytes=use.memory_bytes, labels=dict(node.labels), seen_at=moment(row.seen_at),
         accelerators=[
             schemas.AcceleratorUse(model=item.model, total=item.count, used=use.accelerator(item.model)) for item in node.accelerators
         ],

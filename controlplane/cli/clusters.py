@@ -315,9 +315,15 @@ def _tell_of_more(page: Page[ClusterView], only: str | None) -> None:
             note(f"The autoscaler of {item.name} can bring more nodes: {kinds} (`cpn cluster show {item.name}`).")
 
 
+def _state(item: NodeView) -> str:
+    if item.ready:
+        return "ready"
+    return f"not ready: {item.trouble.removeprefix('not ready: ')}" if item.trouble else "not ready"
+
+
 def _node_table(page: Page[NodeView]) -> None:
     rows = [
-        (item.cluster, item.name, "ready" if item.ready else "not ready", f"{number(item.cpu_used)}/{number(item.cpu)}",
+        (item.cluster, item.name, _state(item), f"{number(item.cpu_used)}/{number(item.cpu)}",
          f"{size(item.memory_used_bytes)}/{size(item.memory_bytes)}", accelerators_in_use(item.accelerators), others_hold(item.others),
          joined(item.labels))
         for item in page.items

@@ -82,6 +82,12 @@ class Kubernetes:
         """End the API server at once; what it serves stays in etcd."""
         self._stop("kube-apiserver")
 
+    def compact(self) -> None:
+        """Have etcd forget all versions but the newest, as the API server does every five minutes."""
+        with httpx.Client(base_url=f"http://127.0.0.1:{self._etcd}/v3", trust_env=False) as etcd:
+            revision = etcd.post("/maintenance/status", json={}).raise_for_status().json()["header"]["revision"]
+            etcd.post("/kv/compaction", json={"revision": revision}).raise_for_status()
+
     def stop(self) -> None:
         """End all servers."""
         for name in reversed(tuple(self._children)):

@@ -54,7 +54,7 @@ class FaultyApi:
         self.asked: Counter[str] = Counter()
         self.tokens: list[str] = []
         self.date: str | None = None
-        self._streams: set[web.Request] = set()
+        self._streams: dict[int, web.Request] = {}
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._stop = asyncio.Event()
@@ -80,15 +80,11 @@ class FaultyApi:
         """Break the connections of all streams that are open."""
 
         def cut_all() -> None:
-            for request in self._streams:
+            for request in self._streams.values():
                 if request.transport is not None:
                     request.transport.abort()
 
         self._loop.call_soon_threadsafe(cut_all)
-
-    def open_streams(self) -> int:
-        """How many watches and followed logs are open."""
-        return len(self._streams)
 
     def kubeconfig(self, user: str = "agent", token: str | None = None, url: str = "") -> Path:
         """A kubeconfig with the context `faulty` that leads here, or to `url`."""
@@ -118,12 +114,16 @@ class FaultyApi:
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False, read_bufsize=2**21) as self._session:
             app = web.Application(client_max_size=2**24)
             app.router.add_route("*", "/{tail:.*}", self._take)
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, handler_cancellation=True)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", self.port).start()
             self._ready.set()
             await self._stop.wait()
             await runner.cleanup()
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in rest:
+                task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
         if connector is not None:
             await asyncio.sleep(0)
             while any(item.get_extra_info("socket").fileno() >= 0 for item in list(self._loop._transports.values())):  # type: ignore[attr-defined]
@@ -152,8 +152,8 @@ class FaultyApi:
             async with self._session.request(request.method, url, headers=headers, data=await request.read(), timeout=timeout) as found:
                 told = {"Content-Type": found.headers.get("Content-Type", ""), "Date": self.date or found.headers.get("Date", "")}
                 answer = web.StreamResponse(status=found.status, headers=told)
-                await answer.prepare(request)
                 with self._noted(request, stream):
+                    await answer.prepare(request)
                     async for piece in found.content.iter_any():
                         await answer.write(piece)
                     await answer.write_eof()
@@ -164,12 +164,12 @@ class FaultyApi:
     @contextmanager
     def _noted(self, request: web.Request, stream: bool) -> Iterator[None]:
         if stream:
-            self._streams.add(request)
+            self._streams[id(request)] = request
         try:
             with contextlib.suppress(ConnectionResetError, aiohttp.ClientConnectionResetError):
                 yield
         finally:
-            self._streams.discard(request)
+            self._streams.pop(id(request), None)
 
 
 @contextmanager

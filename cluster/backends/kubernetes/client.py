@@ -131,10 +131,15 @@ class KubeClient:
         except NotThereError:
             return
 
-    async def watch(self, path: str, version: str, *, seconds: int = WATCH_S, **query: str) -> AsyncIterator[Event]:
-        """Changes since a resource version, until the server ends the watch after `seconds`, or earlier. Raises ExpiredError."""
+    async def watch(
+        self, path: str, version: str, *, seconds: int = WATCH_S, opened: Callable[[], None] | None = None, **query: str
+    ) -> AsyncIterator[Event]:  # fmt: skip
+        """Changes since a resource version, until the server ends the watch after `seconds`, or earlier. Raises ExpiredError.
+
+        `opened` is called when the server has begun to answer, which may be long before the first change.
+        """
         asked = {**query, "watch": "1", "allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": str(seconds)}
-        async for line in self._lines(path, asked, seconds + SILENCE_S):
+        async for line in self._lines(path, asked, seconds + SILENCE_S, opened):
             try:
                 told = json.loads(line)
                 kind, item = told["type"], told["object"]
@@ -155,8 +160,12 @@ class KubeClient:
         finally:
             _hang_up(response)
 
-    async def _lines(self, path: str, query: dict[str, str], silence_s: float) -> AsyncIterator[bytes]:
+    async def _lines(
+        self, path: str, query: dict[str, str], silence_s: float, opened: Callable[[], None] | None
+    ) -> AsyncIterator[bytes]:  # fmt: skip
         response = await self._open(path, query, silence_s)
+        if opened is not None:
+            opened()
         try:
             while line := await response.response.content.readline():
                 yield line

@@ -256,6 +256,13 @@ def test_queues_and_nodes_are_tables(server: FakeServer) -> None:
     assert "no limit" in server.run("queue", "show", "fast").stdout
     assert "tier=gold" in server.run("node", "list", "--cluster", "sh").stdout
     assert server.requests[-2].url.params["cluster"] == "sh"
+    for trouble, shown in (
+        ("taint a=b:NoSchedule", "not ready: taint a=b:NoSchedule"),
+        ("not ready: lost", "not ready: lost"),
+        ("", "not ready"),
+    ):
+        server.answers["GET /nodes"] = page(node | {"ready": False, "trouble": trouble})
+        assert shown in server.run("node", "list").stdout
 
 
 def test_links_are_lines_with_their_basis(server: FakeServer) -> None:
