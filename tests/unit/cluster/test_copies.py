@@ -11,7 +11,7 @@ from cluster.model import Node
 from cluster.protocol import AheadFile, InputFile, RunFinished
 from cluster.replicas import CacheCounts, CacheState, FolderState, Pretended, together
 from tests.unit.cluster.agents import agent
-from tests.unit.cluster.control import Control, run_request, start, stop
+from tests.unit.cluster.control import CALL_S, Control, run_request, start, stop
 from tests.virtual_time import until_so, virtual, virtual_clock
 
 MIB = 1024**2
@@ -129,6 +129,24 @@ async def test_an_agent_passes_on_what_is_wanted_ahead_and_nothing_any_more_with
         await until_so(lambda: said == ["ba", "", "ba"], "it is wanted still")
         control.expect()
         await until_so(lambda: said == ["ba", "", "ba", ""], "and then no more")
+
+
+@virtual
+async def test_an_answer_that_comes_when_the_lease_is_over_brings_nothing_ahead() -> None:
+    control, said = Control(), list[str]()
+    control.lease_s = CALL_S / 5
+
+    class Backend(MemoryBackend):
+        async def bring_ahead(self, files: Sequence[AheadFile]) -> None:
+            said.append("".join(one.file.sha256[0] for one in files))
+
+    control.expect(ahead("a"))
+    async with agent(control, cluster(), Backend, inventory_interval_s=1.0) as running:
+        await running.introduced()
+        calls = len(control.accepted)
+        await until_so(lambda: len(control.accepted) > calls + 3, "it is answered")
+    assert said.count("a") <= 1, "what came before the end of the lease was seen is stopped, and nothing begins any more"
+    assert not said or said[-1] == ""
 
 
 def folder(name: str, *letters: str) -> FolderState:

@@ -144,6 +144,16 @@ def test_what_is_brought_ahead_takes_at_most_half_and_lets_go_of_nothing_that_is
     assert node.bring("abcdef") == "abcd", "what a run has read counts no more"
 
 
+def test_what_is_wanted_makes_no_room_for_what_is_wanted_later(tmp_path: Path, server: FileServer) -> None:
+    narrow = Node(tmp_path / "cache", server, 4)
+    use = narrow.read("cde")
+    for _ in range(2):
+        assert narrow.bring("ab") == "acde", "b would be within half, and a is all that could go for it"
+    assert server.asked["/b.csv"] == 0
+    use.close()
+    assert narrow.bring("ab").startswith("ab")
+
+
 def test_runs_go_first_and_what_nobody_read_is_evicted_like_others(node: Node) -> None:
     assert node.bring("abc") == "abc"
     node.read("d").close()

@@ -94,6 +94,10 @@ def test_a_place_that_rests_is_left_out_and_told_where_no_other_has_it(resting: 
     assert bring(both) == ["gz"], "it rests still"
     clock.now += 1.0
     assert bring(both) == ["sh"]
+    missing.unlink()
+    assert bring(both) == ["gz"]
+    with pytest.raises(DataUnavailableError, match="1 times in a row"):
+        bring(alone)
 
 
 def test_an_only_place_with_other_bytes_is_looked_at_anew(resting: Resting, tmp_path: Path) -> None:
