@@ -1,4 +1,4 @@
-"""Notes of what was moved, beside a copy that was brought ahead of the run that will read it.
+"""Notes of what was moved, and of what made room for it, beside a copy that was brought ahead of the run that will read it.
 
 Who reads it first tells what it took as its own, so each byte is told once, by one run.
 """
@@ -11,11 +11,13 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from workloads.runners.copies import Brought
+from workloads.runners.copies import Brought, Claimed
+
+NOTHING = Claimed()
 
 
 class Notes:
-    """The transfers of one copy that no run has told, a line of JSON each. They exist from the moment that it is brought ahead."""
+    """What no run has told of one copy, a line of JSON each time. They exist from the moment that it is brought ahead."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -30,21 +32,33 @@ class Notes:
 
     def add(self, moved: Sequence[Brought]) -> None:
         """Keep these for the run that will read it."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(asdict(replace(one, ahead=True))) + "\n" for one in moved)
+        self._write(Claimed(tuple(replace(one, ahead=True) for one in moved)))
 
-    def claim(self, books: Callable[[], AbstractContextManager[None]]) -> list[Brought]:
+    def made_room(self, evicted: int, evicted_bytes: int) -> None:
+        """So many copies were removed for it."""
+        self._write(Claimed((), evicted, evicted_bytes))
+
+    def claim(self, books: Callable[[], AbstractContextManager[None]]) -> Claimed:
         """What a run tells that reads the copy; nothing for all who come later. `books` keeps others away meanwhile."""
         if not self.exists():
-            return []
+            return NOTHING
         with books():
             try:
                 lines = self._path.read_text(encoding="utf-8").splitlines()
             except FileNotFoundError:
-                return []
+                return NOTHING
             self.drop()
         # A line that was cut is of a machine that stopped: what it moved is told by nobody, as that of a worker that died.
-        return [Brought(**json.loads(line)) for line in lines if line.endswith("}")]
+        found = [json.loads(line) for line in lines if line.endswith("]}")]
+        return Claimed(
+            tuple(Brought(**one) for line in found for one in line["brought"]),
+            sum(line["evicted"] for line in found), sum(line["evicted_bytes"] for line in found),
+        )  # fmt: skip
+
+    def _write(self, what: Claimed) -> None:
+        line = {"evicted": what.evicted, "evicted_bytes": what.evicted_bytes, "brought": [asdict(one) for one in what.brought]}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
     def drop(self) -> None:
         """The copy is gone, or told."""

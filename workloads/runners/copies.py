@@ -43,6 +43,15 @@ class Brought:
 
 
 @dataclass(frozen=True)
+class Claimed:
+    """What it took to have a copy that a run found there: the transfers, and the copies that were removed to make room for it."""
+
+    brought: tuple[Brought, ...] = ()
+    evicted: int = 0
+    evicted_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Entry:
     """What a folder has of one version. `size_bytes` is what it counts for, `used_ns` when it was used last, `held` whether it is.
 
@@ -68,6 +77,11 @@ class Use:
     evicted_bytes: int = 0
     brought: list[Brought] = field(default_factory=list)
     _holds: list[int] = field(default_factory=list)
+
+    def include(self, found: Claimed) -> None:
+        """What was done before, to have a copy that was brought ahead."""
+        self.brought.extend(found.brought)
+        self.evicted, self.evicted_bytes = self.evicted + found.evicted, self.evicted_bytes + found.evicted_bytes
 
     def close(self) -> None:
         """The run reads them no more. Twice does no harm."""

@@ -67,7 +67,7 @@ class ReplicaCache:
         try:
             for item in items:
                 self._have(item, bring, use)
-                use.brought.extend(self._notes(item.name).claim(self._books))
+                use.include(self._notes(item.name).claim(self._books))
         except BaseException:
             use.close()
             raise
@@ -82,6 +82,8 @@ class ReplicaCache:
         if not self._book([item], use, ahead=True, spared=spared):
             raise CacheError("there is no room to bring it ahead")
         try:
+            if use.evicted_bytes:
+                self._notes(item.name).made_room(use.evicted, use.evicted_bytes)
             self._have(item, partial(self._noting, bring), use)
         finally:
             use.close()

@@ -165,6 +165,8 @@ def test_runs_go_first_and_what_nobody_read_is_evicted_like_others(node: Node) -
     narrow.url = node.url
     assert (narrow.read("ef").evicted, narrow.there) == (2, "adef")
     assert narrow.bring("b") == "abef", "it makes room as for a run: d was used longest ago, and what runs hold stays"
+    read = narrow.read("b")
+    assert (read.evicted, read.evicted_bytes, told(read)) == (1, SIZE, [("sh", SIZE, True)]), "who reads it tells what it took"
 
 
 def test_a_copy_that_runs_brought_is_no_copy_brought_ahead(node: Node) -> None:
