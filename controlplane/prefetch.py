@@ -28,7 +28,7 @@ class Prefetch:
 
     def __init__(self, store: Store, clock: Clock, latest: Latest) -> None:
         self._store, self._clock, self._latest = store, clock, latest
-        self._lock = Lock()
+        self._lock, self._turn = Lock(), Lock()
         self._looked_at: float | None = None
         self._awaiting: Awaiting = frozenset()
         self._found: dict[str, tuple[Planned, ...]] = {}
@@ -50,16 +50,20 @@ class Prefetch:
             return self._files(cluster)
 
     def look(self, cluster: str) -> tuple[AheadFile, ...]:
-        """Look now, for all clusters."""
-        now, awaited = self._clock.now(), self._awaited()
-        found: dict[str, tuple[Planned, ...]] = {}
-        if awaited:
-            with self._store.read() as conn:
-                market = read_market(conn, [candidate.spec for candidate, _ in awaited])
-                found = planned(with_inputs(awaited, market), fleet.list_clusters(conn), now)
-        with self._lock:
-            self._looked_at, self._found = now, found
-            return self._files(cluster)
+        """Look now, for all clusters; of many who ask at once one does, and the others wait for it."""
+        with self._turn:
+            known = self.known(cluster)
+            if known is not None:
+                return known
+            now, awaited = self._clock.now(), self._awaited()
+            found: dict[str, tuple[Planned, ...]] = {}
+            if awaited:
+                with self._store.read() as conn:
+                    market = read_market(conn, [candidate.spec for candidate, _ in awaited])
+                    found = planned(with_inputs(awaited, market), fleet.list_clusters(conn), now)
+            with self._lock:
+                self._looked_at, self._found = now, found
+                return self._files(cluster)
 
     def of(self, job_id: str) -> list[tuple[str, AheadFile]]:
         """What is brought ahead for a job, with the cluster that it is brought to."""
