@@ -7,6 +7,7 @@ failed check is about, for those who registered a document; it is empty where no
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -15,7 +16,10 @@ CheckState = Literal["passed", "failed", "skipped"]
 CheckName = Literal[
     "address", "head", "token", "ray-version", "python-version", "dashboard", "driver", "nodes", "node-package", "node-disk", "node-clock",
     "job-api", "identity", "server", "server-token", "server-version", "server-clock", "work-directory", "disk",
+    "kubeconfig", "api-server", "credentials", "kube-version", "kube-clock", "namespace", "rights",
 ]  # fmt: skip
+CLOCK_S = 2.0
+FREE_BYTES = 1024**3
 
 
 class Check(BaseModel):
@@ -28,6 +32,14 @@ class Check(BaseModel):
     found: str
     remedy: str = ""
     field: str = ""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was looked at of one cluster, in order, and the cluster's own id, empty when it did not tell it."""
+
+    checks: tuple[Check, ...]
+    cluster_id: str = ""
 
 
 def passed(name: CheckName, found: str) -> Check:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from cluster.carbon import Carbon
 from cluster.drivers import ACTORS, Asked, Driver
@@ -16,14 +16,47 @@ from workloads.faults import refuse
 from workloads.ray_jobs import RayJobs
 from workloads.spec import Jurisdiction, Labels, Name
 
-BackendName = Literal["ray", "memory"]
+BackendName = Literal["ray", "kubernetes", "memory"]
 Mode = Literal["push", "pull"]
 LeasePolicy = Literal["stop", "continue"]
+NO_KUBERNETES = "only a cluster of backend kubernetes is reached so; leave it out"
+NO_HEAD = "a cluster of backend kubernetes is reached by endpoint.kubernetes; leave it out"
 NO_RAY = "only a cluster of backend ray runs jobs of kind ray; leave it out"
+
+
+# A name of Kubernetes' own (RFC 1123), and a taint as kubectl writes it.
+KubeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+_TAINT_WORD = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+TAINT_PATTERN = rf"^([a-z0-9.-]{{1,253}}/)?{_TAINT_WORD}(=({_TAINT_WORD})?)?(:(NoSchedule|NoExecute|PreferNoSchedule))?$"
+Taint = Annotated[str, StringConstraints(pattern=TAINT_PATTERN)]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class KubernetesEndpoint(_Frozen):
+    """How the push-mode agent reaches a Kubernetes cluster, and how its runs look there. Credentials stay in the kubeconfig, on the
+    control plane's machine."""
+
+    kubeconfig: str = Field(
+        default="",
+        max_length=4096,
+        description="a file; left out, it is the cluster that the control plane runs in, by its service account",
+    )
+    context: str = Field(default="", max_length=253, description="left out, the kubeconfig's current one")
+    namespace: KubeName = Field(default="cpn", description="where the runs are")
+    image: str = Field(
+        default="", max_length=1024, pattern=r"^([a-z0-9][A-Za-z0-9._:/@-]*[A-Za-z0-9])?$",
+        description="what the runs' pods are made from; left out, cpn's own of this version, cpn:VERSION",
+    )  # fmt: skip
+    tolerations: tuple[Taint, ...] = Field(
+        default=(), max_length=32, strict=False, examples=[["dedicated=cpn"]],
+        description="taints that runs put up with, beside those of accelerators",
+    )  # fmt: skip
+    priority_class: str = Field(default="", max_length=253, description="of the runs' pods; left out, the cluster's default")
+    service_account: str = Field(default="", max_length=253, description="of the runs' pods; left out, the namespace's default")
+    pull_secret: str = Field(default="", max_length=253, description="with which the image is pulled")
 
 
 class Endpoint(_Frozen):
@@ -33,6 +66,9 @@ class Endpoint(_Frozen):
     dashboard: str = Field(default="", max_length=255, examples=["http://127.0.0.1:8265"])
     token_file: str = Field(default="", max_length=4096)
     driver: Asked = Field(default="auto", description="auto: Ray's Job API by the dashboard where actors of ours cannot be used")
+    kubernetes: KubernetesEndpoint | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="for the backend kubernetes, instead of the others"
+    )
 
     @model_validator(mode="after")
     def _the_job_api_is_the_dashboards(self) -> Self:
@@ -64,6 +100,18 @@ class ClusterSpec(_Frozen):
     def _only_ray_runs_ray_jobs(self) -> Self:
         if self.ray_jobs is not None and self.backend != "ray":
             refuse("ClusterSpec", [(("ray_jobs",), NO_RAY)])
+        return self
+
+    @model_validator(mode="after")
+    def _the_endpoint_is_the_backends(self) -> Self:
+        to = self.endpoint
+        if self.backend != "kubernetes" and to.kubernetes is not None:
+            refuse("ClusterSpec", [(("endpoint", "kubernetes"), NO_KUBERNETES)])
+        if self.backend == "kubernetes":
+            given = {"address": to.address, "dashboard": to.dashboard, "token_file": to.token_file}
+            wrong = [(("endpoint", field), NO_HEAD) for field, value in given.items() if value]
+            if wrong:
+                refuse("ClusterSpec", wrong)
         return self
 
 

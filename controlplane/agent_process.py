@@ -127,9 +127,9 @@ def _await_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="controlplane.agent_process")
-    for name in ("cluster", "server", "backend", "address", "dashboard", "token-file", "data-dir"):
-        parser.add_argument(f"--{name}", default="")
-    parser.add_argument("--driver", default="auto")
+    for name in ("cluster", "server", "backend", "data-dir"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--endpoint", type=Endpoint.model_validate_json, default=Endpoint())
     parser.add_argument("--end-with-parent", action="store_true")
     return parser.parse_args()
 
@@ -139,9 +139,6 @@ if __name__ == "__main__":
     sys.exit(
         main(
             cluster=options.cluster, server=options.server, token=os.environ.pop("CPN_TOKEN", ""), backend=options.backend,
-            endpoint=Endpoint(
-                address=options.address, dashboard=options.dashboard, token_file=options.token_file, driver=options.driver
-            ),
-            data_dir=Path(options.data_dir), end_with_parent=options.end_with_parent,
+            endpoint=options.endpoint, data_dir=Path(options.data_dir), end_with_parent=options.end_with_parent,
         )
     )  # fmt: skip

@@ -5,6 +5,7 @@ A join token is not used, no run is touched, and the server does not take the do
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 import tempfile
 import time
@@ -14,13 +15,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from cluster.backends.ray.examining import CLOCK_S, FREE_BYTES, Probe, examine
-from cluster.backends.ray.probing import probe
-from cluster.backends.ray.versions import Versions, own_versions
-from cluster.checks import Check, CheckName, clock_found, clock_off_s, failed, failures, passed, skipped
-from cluster.model import Endpoint
+from cluster.checks import CLOCK_S, FREE_BYTES, Check, CheckName, clock_found, clock_off_s, failed, failures, passed, skipped
+from cluster.model import BackendName, Endpoint
 from controlplane.agent_client import AgentClient
 from controlplane.api.joining_schemas import AgentStanding
+from controlplane.endpoint import Look, examine_endpoint
 from controlplane.errors import ClientError, NotReachableError, RequestInvalidError, RequestRefusedError
 from controlplane.joining import MakeClient, kept
 
@@ -34,6 +33,7 @@ class AgentPlan:
     cluster: str | None
     token: str
     join_token: str
+    backend: BackendName
     endpoint: Endpoint
     directory: Path | None
     agents: Path
@@ -50,20 +50,23 @@ class Diagnosis(BaseModel):
 
 
 def diagnose(
-    plan: AgentPlan, make_client: MakeClient, *, own: Versions | None = None, probe_nodes: Probe = probe,
+    plan: AgentPlan, make_client: MakeClient, *, package: str = "", look: Look = examine_endpoint,
     now: Callable[[], float] = time.time,
 ) -> Diagnosis:  # fmt: skip
-    """Look at everything. Blocks for some seconds; `now` is this machine's clock in seconds since the epoch."""
-    versions = own or own_versions()
-    ray = examine(plan.endpoint, versions, probe_nodes=probe_nodes)
-    server, standing = _server(plan, make_client, versions, ray.cluster_id, now)
+    """Look at everything. Blocks for some seconds; `now` is this machine's clock in seconds since the epoch.
+
+    `package` is the version of cpn here, if not that which is installed.
+    """
+    own = package or importlib.metadata.version("cpn")
+    found = look(plan.backend, plan.endpoint)
+    server, standing = _server(plan, make_client, own, found.cluster_id, now)
     name = plan.cluster or (standing.cluster if standing else None)
-    checks = [*_directory(plan.directory or (plan.agents / name if name else plan.agents)), *server, *ray.checks]
+    checks = [*_directory(plan.directory or (plan.agents / name if name else plan.agents)), *server, *found.checks]
     return Diagnosis(cluster=name, ok=not failures(checks), checks=checks)
 
 
 def _server(
-    plan: AgentPlan, make_client: MakeClient, own: Versions, cluster_id: str, now: Callable[[], float]
+    plan: AgentPlan, make_client: MakeClient, own: str, cluster_id: str, now: Callable[[], float]
 ) -> tuple[list[Check], AgentStanding | None]:  # fmt: skip
     asked_at = now()
     try:
@@ -79,7 +82,7 @@ def _server(
         remedy = "look whether the URL is that of a cpn server of this version, and at its log"
         return [failed("server", str(error), remedy), *skipped(_AFTER_SERVER, "the server did not answer as it should")], None
     off_s = clock_off_s(standing.at.timestamp(), asked_at, now())
-    found = [passed("server", "the server answers"), _token_found(standing), _version(standing, own)]
+    found = [passed("server", "the server answers"), _token_found(standing, plan.backend), _version(standing, own)]
     return [*found, clock_found("server-clock", "the server's clock", off_s, CLOCK_S), _identity(standing, cluster_id)], standing
 
 
@@ -102,26 +105,29 @@ def _ask(make_client: MakeClient, token: str, question: Callable[[AgentClient], 
         return question(client)
 
 
-def _token_found(standing: AgentStanding) -> Check:
+def _token_found(standing: AgentStanding, backend: BackendName) -> Check:
+    if standing.backend != backend:
+        remedy = f"give --backend {standing.backend}, or the token of a cluster of backend {backend}"
+        return failed("server-token", f"the cluster {standing.cluster} is of backend {standing.backend}, not {backend}", remedy)
     kind = "the join token can be used" if standing.role == "join" else "the agent's token is valid"
     until = f", until {standing.expires_at:%Y-%m-%d %H:%M} UTC" if standing.expires_at else ""
     return passed("server-token", f"{kind} for the cluster {standing.cluster}{until}")
 
 
-def _version(standing: AgentStanding, own: Versions) -> Check:
-    if standing.version == own.package:
-        return passed("server-version", f"cpn {own.package} there and here")
+def _version(standing: AgentStanding, own: str) -> Check:
+    if standing.version == own:
+        return passed("server-version", f"cpn {own} there and here")
     remedy = f"install cpn {standing.version} on this machine and on the cluster's nodes, or upgrade the server"
-    return failed("server-version", f"the server runs cpn {standing.version}, this machine has {own.package}", remedy)
+    return failed("server-version", f"the server runs cpn {standing.version}, this machine has {own}", remedy)
 
 
 def _identity(standing: AgentStanding, cluster_id: str) -> Check:
     if standing.known_as is not None:
         remedy = f"use the token of {standing.known_as}, or forget that member first (`cpn cluster remove {standing.known_as}`)"
-        return failed("identity", f"this Ray cluster is the member {standing.known_as} already", remedy)
+        return failed("identity", f"this cluster is the member {standing.known_as} already", remedy)
     if not cluster_id:
         return skipped(["identity"], "the cluster did not tell its id")[0]
-    return passed("identity", "this Ray cluster is no member under another name")
+    return passed("identity", "this cluster is no member under another name")
 
 
 def _directory(folder: Path) -> list[Check]:

@@ -91,11 +91,9 @@ class PushedAgents:
     def _start(self, spec: ClusterSpec) -> subprocess.Popen[bytes]:
         folder = self._plane.settings.data_dir / "agents" / spec.name
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        to = spec.endpoint
         command = [
             sys.executable, "-m", "controlplane.agent_process", "--cluster", spec.name, "--server", self._url, "--backend", spec.backend,
-            "--address", to.address, "--dashboard", to.dashboard, "--driver", to.driver, "--token-file", to.token_file,
-            "--data-dir", str(folder), "--end-with-parent",
+            "--endpoint", spec.endpoint.model_dump_json(), "--data-dir", str(folder), "--end-with-parent",
         ]  # fmt: skip
         with (folder / "agent.log").open("ab") as out:
             return subprocess.Popen(

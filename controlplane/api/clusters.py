@@ -70,7 +70,7 @@ async def register_cluster(spec: ClusterSpec, principal: Operator, plane: Plane)
         raise InvalidError((Problem("backend", "simulated", message),))
     remote_id = ""
     if spec.mode == "push" and spec.backend != "memory":
-        remote_id = await run_in_threadpool(check_endpoint, spec.endpoint)
+        remote_id = await run_in_threadpool(check_endpoint, spec.backend, spec.endpoint)
     now = plane.clock.now()
     await asyncio.wrap_future(plane.write(lambda tx: fleet.add_cluster(tx.conn, spec, now, remote_id)))
     plane.bells.ring(FLEET)

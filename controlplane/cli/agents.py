@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from controlplane.cli.failures import CommandError, as_command_error, usage
+from controlplane.cli.kube_options import Image, Kubeconfig, KubeContext, Namespace, Tolerate, kubernetes_part
 from controlplane.cli.options import Output
 from controlplane.cli.output import grid, say, show
 from controlplane.cli.session import Asked, access
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster.checks import Check
-    from cluster.model import Endpoint
+    from cluster.model import BackendName, Endpoint
     from controlplane.agent_client import AgentClient
     from controlplane.doctor import Diagnosis
 
@@ -34,7 +35,12 @@ def agent(
     join: Annotated[
         str | None, typer.Option(metavar="TOKEN", envvar="CPN_JOIN_TOKEN", help="Join with a token of `cpn cluster token`, used once.")
     ] = None,
-    backend: Annotated[Literal["ray"], typer.Option(help="What runs there.")] = "ray",
+    backend: Annotated[Literal["ray", "kubernetes"], typer.Option(help="What runs there.")] = "ray",
+    kubeconfig: Kubeconfig = None,
+    kube_context: KubeContext = None,
+    namespace: Namespace = None,
+    image: Image = None,
+    tolerate: Tolerate = None,
     ray_token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="The cluster's own token.")] = None,
     data_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where it keeps journals and results until they are delivered.")
@@ -44,14 +50,18 @@ def agent(
 ) -> None:
     """Run a cluster's agent in the foreground.
 
-    It runs on a machine of that cluster. It needs a join token (--join), or one of the role agent (CPN_TOKEN, or `cpn --token …`).
+    It runs on a machine of a Ray cluster, or where a Kubernetes cluster can be reached, like in a pod of it. It needs a join token
+    (--join), or one of the role agent (CPN_TOKEN, or `cpn --token …`).
     """
     asked = context.ensure_object(Asked)
     if not cluster and not join:
         raise usage("an agent speaks for one cluster", "name it, or give --join TOKEN")
-    endpoint = _endpoint(address, dashboard, driver, ray_token_file)
+    if backend == "kubernetes":
+        endpoint = _kubernetes(kubernetes_part(kubeconfig, kube_context, namespace, image, tolerate), address or dashboard)
+    else:
+        endpoint = _endpoint(address, dashboard, driver, ray_token_file)
     if doctor:
-        _diagnose(asked, cluster, join, endpoint, data_dir, output)
+        _diagnose(asked, cluster, join, backend, endpoint, data_dir, output)
     server, token, name, folder = _member(asked, cluster, join, data_dir)
     from controlplane.agent_process import main as run
 
@@ -69,6 +79,15 @@ def _endpoint(address: str, dashboard: str, driver: str, token_file: Path | None
         raise usage("an agent needs to know its cluster", "give --address HOST:PORT of its head, or --dashboard URL for its Job API alone")
     given = {"address": address, "dashboard": dashboard, "driver": driver, "token_file": str(token_file or "")}
     return validated(Endpoint, given, "the endpoint")
+
+
+def _kubernetes(given: dict[str, Any], head: str) -> Endpoint:
+    from cluster.model import Endpoint
+    from controlplane.cli.documents import validated
+
+    if head:
+        raise usage("a Kubernetes cluster has no head or dashboard", "leave out --address and --dashboard, or give --backend ray")
+    return validated(Endpoint, {"kubernetes": given}, "the endpoint")
 
 
 def _agents_dir() -> Path:
@@ -111,12 +130,14 @@ def _member(asked: Asked, cluster: str | None, join_token: str | None, data_dir:
     return found.server, member.token, member.cluster, member.directory
 
 
-def _diagnose(asked: Asked, cluster: str | None, join: str | None, endpoint: Endpoint, data_dir: Path | None, output: Output) -> None:
+def _diagnose(
+    asked: Asked, cluster: str | None, join: str | None, backend: BackendName, endpoint: Endpoint, data_dir: Path | None, output: Output
+) -> None:
     from controlplane.doctor import AgentPlan, diagnose
 
     found = access(asked)
     plan = AgentPlan(
-        cluster=cluster, token=found.token, join_token=join or "", endpoint=endpoint,
+        cluster=cluster, token=found.token, join_token=join or "", backend=backend, endpoint=endpoint,
         directory=data_dir.absolute() if data_dir else None, agents=_agents_dir(),
     )  # fmt: skip
     report = diagnose(plan, lambda token: _client(found.server, token))

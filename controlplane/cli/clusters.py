@@ -10,6 +10,7 @@ import typer
 from controlplane.cli import completion, local_clusters
 from controlplane.cli.cluster_details import accelerators_in_use, cluster_details, others_hold
 from controlplane.cli.failures import usage
+from controlplane.cli.kube_options import Image, Kubeconfig, KubeContext, Namespace, Tolerate, kubernetes_part
 from controlplane.cli.options import ClusterName, Output, group
 from controlplane.cli.output import grid, note, show
 from controlplane.cli.session import connect
@@ -48,17 +49,26 @@ DriverChoice = Annotated[
     typer.Option(help="Push mode: how it is driven; the Job API runs single commands only. [default: auto]", show_default=False),
 ]
 
+ModeChoice = Annotated[
+    Literal["push", "pull"] | None,
+    typer.Option(help="push: the server reaches it; pull: its agent dials in. [default: pull; push with --kubeconfig]", show_default=False),
+]
+JoinTokenSwitch = Annotated[
+    bool,
+    typer.Option(
+        "--join-token/--no-join-token", " /--no-agent-token", help="Pull mode: also make a join token, with which its agent joins once."
+    ),
+]
+
 
 @app.command("register")
 def register(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(metavar="CLUSTER", help="The name to give it.")] = None,
     file: ClusterFile = None,
-    backend: Annotated[Literal["ray", "memory"] | None, typer.Option(help="What runs there.")] = None,
+    backend: Annotated[Literal["ray", "kubernetes", "memory"] | None, typer.Option(help="What runs there.")] = None,
     jurisdiction: Annotated[str | None, typer.Option(help="Where it lies, like CN-SH.")] = None,
-    mode: Annotated[
-        Literal["push", "pull"] | None, typer.Option(help="push: the server reaches it; pull: its agent dials in. [default: pull]")
-    ] = None,
+    mode: ModeChoice = None,
     cpu_price: Annotated[str | None, typer.Option(metavar="PRICE", help='Per core-hour, like "0.40 CNY".')] = None,
     memory_price: Annotated[str | None, typer.Option(metavar="PRICE", help="Per GiB-hour.")] = None,
     accelerator_price: AcceleratorPrice = None,
@@ -68,16 +78,16 @@ def register(
     dashboard: Annotated[str | None, typer.Option(metavar="URL", help="Push mode: the dashboard, if it is to be used.")] = None,
     token_file: Annotated[str | None, typer.Option(metavar="FILE", help="Push mode: the cluster's token, on the server's machine.")] = None,
     driver: DriverChoice = None,
+    kubeconfig: Kubeconfig = None,
+    kube_context: KubeContext = None,
+    namespace: Namespace = None,
+    image: Image = None,
+    tolerate: Tolerate = None,
     inbound_bandwidth: Annotated[float | None, typer.Option(metavar="MIB_S", help="Speed of transfers to it, in MiB/s.")] = None,
     on_lease_lost: LeaseEnd = None,
     ray_jobs: RayJobsSwitch = None,
     wheelhouse: Wheelhouse = None,
-    join_token: Annotated[
-        bool,
-        typer.Option(
-            "--join-token/--no-join-token", " /--no-agent-token", help="Pull mode: also make a join token, with which its agent joins once."
-        ),
-    ] = True,
+    join_token: JoinTokenSwitch = True,
     output: Output = "table",
 ) -> None:
     """Register a cluster; in pull mode, also print the command that starts its agent."""
@@ -92,6 +102,7 @@ def register(
     _merge(document, "prices", {**prices, "accelerator_hour": _pairs("--accelerator-price", accelerator_price)})
     _merge(document, "labels", _pairs("--label", label) or {})
     _merge(document, "endpoint", {"address": address, "dashboard": dashboard, "token_file": token_file, "driver": driver})
+    _merge_kubernetes(document, kubernetes_part(kubeconfig, kube_context, namespace, image, tolerate))
     document |= _ray_jobs(ray_jobs, wheelhouse)
     spec = validated(ClusterSpec, document, str(file) if file else "the cluster")
     with connect(context) as client:
@@ -117,6 +128,16 @@ def _merge(document: dict[str, Any], key: str, given: dict[str, Any]) -> None:
         document[key] = {**present, **kept} if isinstance(present, dict) else kept
 
 
+def _merge_kubernetes(document: dict[str, Any], given: dict[str, Any]) -> None:
+    if not given:
+        return
+    _merge(document, "endpoint", {"kubernetes": {}} if "kubernetes" not in document.get("endpoint", {}) else {})
+    _merge(document["endpoint"], "kubernetes", given)
+    if "kubeconfig" in given:
+        # It is the server that reads the file; an agent within the cluster needs none.
+        document.setdefault("mode", "push")
+
+
 def _pairs(option: str, texts: list[str] | None) -> dict[str, str] | None:
     pairs = {}
     for text in texts or []:
@@ -133,12 +154,13 @@ def _tell_agent(client: Client, spec: ClusterSpec) -> None:
     made = client.create_token(TokenRequest(role="join", cluster=spec.name))
     until = clock(made.expires_at) if made.expires_at else "ever"
     note(f"Its agent joins with this token, once and until {until}. On a machine of the cluster (the token is shown this once):")
-    note(_join_command(client.server, made.token))
+    note(_join_command(client.server, made.token, spec.backend))
     note(f"Another token: cpn cluster token {spec.name}")
 
 
-def _join_command(server: str, token: str) -> str:
-    return f"  CPN_SERVER={server} cpn agent --join {token} --address HOST:PORT --ray-token-file FILE"
+def _join_command(server: str, token: str, backend: str) -> str:
+    way = "--backend kubernetes" if backend == "kubernetes" else "--address HOST:PORT --ray-token-file FILE"
+    return f"  CPN_SERVER={server} cpn agent --join {token} {way}"
 
 
 @app.command("token")
@@ -154,13 +176,14 @@ def token(
 
     request = validated(TokenRequest, {"role": "join", "cluster": name, "expires_in": expires_in}, "the token")
     with connect(context) as client:
-        show(client.create_token(request), output, lambda made: _tell_join(client.server, made))
+        made = client.create_token(request)
+        show(made, output, lambda found: _tell_join(client, found))
 
 
-def _tell_join(server: str, made: TokenCreated) -> None:
+def _tell_join(client: Client, made: TokenCreated) -> None:
     until = clock(made.expires_at) if made.expires_at else "ever"
     note(f"{made.id}: one agent of {made.cluster} can join with it until {until}. On a machine of the cluster:")
-    note(_join_command(server, "TOKEN"))
+    note(_join_command(client.server, "TOKEN", client.cluster(made.cluster).backend if made.cluster else ""))
     print(made.token)
 
 

@@ -266,7 +266,7 @@ def test_the_doctor_finds_a_machine_good_and_a_second_name_not(place: Place, str
     joining = place.client.create_token(TokenRequest(role="join", cluster=stray)).token
     status, found = doctor(place, "", tmp_path / "other", CPN_JOIN_TOKEN=joining)
     assert {name: state for name, (state, _) in found.items() if state != "passed"} == {"identity": "failed"}
-    assert (status, found["identity"][1]) == (1, f"this Ray cluster is the member {PULLED} already")
+    assert (status, found["identity"][1]) == (1, f"this cluster is the member {PULLED} already")
 
 
 def test_an_agent_that_joins_a_cluster_under_a_second_name_ends_and_says_why(place: Place, stray: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from cluster.backends.kubernetes.taints import Toleration, untolerated
 from cluster.backends.kubernetes.takes import Take, amounts, is_device
-from cluster.model import Node, NodeAccelerator
+from cluster.model import Node, NodeAccelerator, Others
 
 Document = Mapping[str, Any]
 MODEL_LABEL = "cpn.dev/accelerator-model"
@@ -94,8 +94,15 @@ def node_of(machine: Machine, use: Use = NO_USE) -> Node:
         name=machine.name, cpu=max(machine.cpu_milli - use.cpu_milli, 0) / 1000,
         memory_bytes=max(machine.memory_bytes - use.memory_bytes, 0),
         accelerators=tuple(NodeAccelerator(model=model, count=counts[model]) for model in counts), labels=dict(machine.labels),
-        ready=not trouble, trouble=trouble[:200],
+        ready=not trouble, trouble=trouble[:200], others=_others(use),
     )  # fmt: skip
+
+
+def _others(use: Use) -> Others | None:
+    devices = sum(use.devices.values())
+    if not (use.cpu_milli or use.memory_bytes or devices):
+        return None
+    return Others(cpu=use.cpu_milli / 1000, memory_bytes=use.memory_bytes, accelerators=devices)
 
 
 def _model(resource: str, labels: Mapping[str, str]) -> str:

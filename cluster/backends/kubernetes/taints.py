@@ -9,11 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.model import TAINT_PATTERN
+
 KEEPS_AWAY = ("NoSchedule", "NoExecute")
-_WORD = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
-_PATTERN = re.compile(
-    rf"^(?P<key>([a-z0-9.-]{{1,253}}/)?{_WORD})(=(?P<value>({_WORD})?))?(:(?P<effect>NoSchedule|NoExecute|PreferNoSchedule))?$"
-)
 
 
 @dataclass(frozen=True)
@@ -45,10 +43,11 @@ OF_DEVICES = tuple(
 
 def read_toleration(text: str) -> Toleration:
     """KEY, KEY=VALUE, KEY:EFFECT or KEY=VALUE:EFFECT as kubectl writes taints. Raises ValueError."""
-    found = _PATTERN.match(text)
-    if found is None:
+    if not re.match(TAINT_PATTERN, text):
         raise ValueError(f"{text!r} is no taint; write KEY, KEY=VALUE or KEY=VALUE:NoSchedule, like `kubectl taint` does")
-    return Toleration(found["key"], found["value"], found["effect"] or "")
+    what, _, effect = text.partition(":")
+    key, equals, value = what.partition("=")
+    return Toleration(key, value if equals else None, effect)
 
 
 def untolerated(taints: Iterable[Mapping[str, Any]], tolerations: Sequence[Toleration]) -> str:

@@ -13,7 +13,6 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +20,15 @@ from cluster.backends.ray.choosing import BY_OPERATOR, ONLY_DASHBOARD, choose
 from cluster.backends.ray.gcs import HeadFacts, cluster_id, head_facts
 from cluster.backends.ray.probing import MOST_NODES, ClusterFacts, NodeFacts, probe
 from cluster.backends.ray.versions import Versions
-from cluster.checks import Check, CheckName, clock_found, failed, failures, passed, skipped
+from cluster.checks import CLOCK_S, FREE_BYTES, Check, CheckName, Examination, clock_found, failed, failures, passed, skipped
 from cluster.drivers import ACTORS, JOB_API_RUNS, Driver
 from cluster.errors import AuthenticationError, ClusterError, UnreachableError
 from cluster.model import Endpoint
 
 LIMIT_S = 5.0
-CLOCK_S = 2.0
-FREE_BYTES = 1024**3
 _AFTER_HEAD: tuple[CheckName, ...] = ("ray-version", "python-version")
 _AFTER_DRIVER: tuple[CheckName, ...] = ("nodes", "node-package", "node-disk", "node-clock")
 Probe = Callable[[str, Path | None], ClusterFacts]
-
-
-@dataclass(frozen=True)
-class Examination:
-    """All checks in order, and the cluster's own id, empty when its head did not tell it."""
-
-    checks: tuple[Check, ...]
-    cluster_id: str = ""
 
 
 def examine(endpoint: Endpoint, own: Versions, *, probe_nodes: Probe = probe) -> Examination:

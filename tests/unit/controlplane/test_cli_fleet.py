@@ -64,7 +64,7 @@ def test_in_pull_mode_the_agents_command_is_told(server: FakeServer, tmp_path: P
 
 def test_a_join_token_is_printed_alone_and_used_ones_are_told_apart(server: FakeServer) -> None:
     made = _token(id="tok-1", role="join", token="cpn_join_x", expires_at=T0)
-    server.answers |= {"POST /tokens": (201, made)}
+    server.answers |= {"POST /tokens": (201, made), "GET /clusters/sh": cluster()}
     result = server.run("cluster", "token", "sh", "--expires-in", "30m")
     assert server.sent(0) == {"role": "join", "tenant": None, "cluster": "sh", "expires_in": "30m"}
     assert result.stdout == "cpn_join_x\n"

@@ -11,9 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
+from cluster.backends.ray.examining import examine
 from cluster.backends.ray.versions import Versions
-from cluster.checks import Check, failures
-from cluster.model import Endpoint
+from cluster.checks import Check, Examination, failures
+from cluster.model import BackendName, Endpoint
 from controlplane import doctor
 from controlplane.agent_client import AgentClient
 from controlplane.cli import session
@@ -47,9 +48,10 @@ class Machine:
         def client(token: str) -> AgentClient:
             return AgentClient(SERVER, token, transport=httpx.MockTransport(self.server.handle))
 
-        return diagnose(
-            replace(self.plan, **changes), client, own=OWN, probe_nodes=lambda *_: cluster_facts(node_facts()), now=lambda: self.now
-        )
+        def look(_backend: BackendName, endpoint: Endpoint) -> Examination:
+            return examine(endpoint, OWN, probe_nodes=lambda *_: cluster_facts(node_facts()))
+
+        return diagnose(replace(self.plan, **changes), client, package=OWN.package, look=look, now=lambda: self.now)
 
     def failure(self, **changes: Any) -> Check:
         found = self.diagnose(**changes)
@@ -70,7 +72,7 @@ def machine(head: FakeHead, tmp_path: Path) -> Machine:
     token_file = tmp_path / "ray-token"
     token_file.write_text("secret")
     endpoint = Endpoint(address=head.address, token_file=str(token_file))
-    return Machine(AgentPlan("sh", "cpn_agent_x", "", endpoint, None, tmp_path / "agents"))
+    return Machine(AgentPlan("sh", "cpn_agent_x", "", "ray", endpoint, None, tmp_path / "agents"))
 
 
 def test_a_machine_on_which_the_agent_could_run(machine: Machine) -> None:

@@ -10,7 +10,7 @@ from cluster.backends.kubernetes.nodes import Use, machine_of, node_of
 from cluster.backends.kubernetes.taints import read_toleration
 from cluster.backends.kubernetes.takes import Take
 from cluster.computing_power import canonical_model, rate_node
-from cluster.model import NodeAccelerator
+from cluster.model import NodeAccelerator, Others
 from tests.unit.cluster.kubernetes.fake_api import node
 
 GIB = 1024**3
@@ -35,6 +35,8 @@ def test_a_node_has_what_it_lets_pods_have_less_what_others_hold() -> None:
     found = node_of(machine, use)
     assert (found.name, found.cpu, found.memory_bytes, found.ready) == ("n1", 6.41, 28 * GIB, True)
     assert found.accelerators == (NodeAccelerator(model="NVIDIA-H200", count=5),)
+    assert found.others == Others(cpu=1.5, memory_bytes=2 * GIB, accelerators=3)
+    assert node_of(machine).others is None
 
 
 def test_what_others_hold_over_the_nodes_amounts_leaves_nothing_and_not_less() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from cluster.backends.ray.examining import Examination, examine
+from cluster.backends.ray.examining import examine
 from cluster.backends.ray.gcs import HeadFacts, has_nodes, head_facts
 from cluster.backends.ray.probing import ClusterFacts
 from cluster.backends.ray.versions import Versions, own_versions
-from cluster.checks import Check, failures
+from cluster.checks import Check, Examination, failures
 from cluster.errors import AuthenticationError, ClusterError, UnreachableError
 from cluster.model import Endpoint
 from tests.fake_head import FACTS, FakeHead, cluster_facts, fake_dashboard, fake_head, node_facts
