@@ -21,7 +21,8 @@ Mode = Literal["push", "pull"]
 LeasePolicy = Literal["stop", "continue"]
 NO_KUBERNETES = "only a cluster of backend kubernetes is reached so; leave it out"
 NO_HEAD = "a cluster of backend kubernetes is reached by endpoint.kubernetes; leave it out"
-NO_RAY = "only a cluster of backend ray runs jobs of kind ray; leave it out"
+NO_RAY = "only a cluster of backend ray or kubernetes runs jobs of kind ray; leave it out"
+RUN_RAY = ("ray", "kubernetes")
 
 
 # A name of Kubernetes' own (RFC 1123), and a taint as kubectl writes it.
@@ -97,8 +98,8 @@ class ClusterSpec(_Frozen):
     )
 
     @model_validator(mode="after")
-    def _only_ray_runs_ray_jobs(self) -> Self:
-        if self.ray_jobs is not None and self.backend != "ray":
+    def _not_all_run_ray_jobs(self) -> Self:
+        if self.ray_jobs is not None and self.backend not in RUN_RAY:
             refuse("ClusterSpec", [(("ray_jobs",), NO_RAY)])
         return self
 

@@ -24,7 +24,7 @@ from cluster.agent import Agent, AgentSupersededError
 from cluster.drivers import Driver
 from cluster.errors import AuthenticationError, ClusterError, PermanentError
 from cluster.link import HttpLink
-from cluster.model import Endpoint, LeasePolicy
+from cluster.model import Endpoint, KubernetesEndpoint, LeasePolicy
 from cluster.protocol import ClusterBackend
 from cluster.replicas import read_limits
 from controlplane.collector import calm_collector
@@ -61,7 +61,11 @@ def make_backend(cluster: str, backend: str, endpoint: Endpoint, data_dir: Path)
             return RayBackend(cluster, endpoint.address, token_file, data_dir, limits=limits, types=types)
 
         return ChosenBackend(lambda: choose(endpoint, own_versions()), make)
-    raise ClusterError(f"there is no backend {backend!r} that an agent can drive; there is: ray")
+    if backend == "kubernetes":
+        from cluster.backends.kubernetes.member import kubernetes_member
+
+        return kubernetes_member(cluster, endpoint.kubernetes or KubernetesEndpoint(), data_dir)
+    raise ClusterError(f"there is no backend {backend!r} that an agent can drive; there are: ray, kubernetes")
 
 
 def main(*, cluster: str, server: str, token: str, backend: str, endpoint: Endpoint, data_dir: Path, end_with_parent: bool = False) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
-from cluster.model import NO_RAY, ClusterSpec
+from cluster.model import NO_RAY, RUN_RAY, ClusterSpec
 from controlplane.api import views
 from controlplane.api.auth import Operator, Plane, Reader
 from controlplane.api.joining_schemas import ClusterRuns
@@ -121,7 +121,7 @@ async def change_cluster(name: str, patch: ClusterPatch, principal: Operator, pl
 
     def work(tx: Transaction) -> None:
         spec = fleet.get_cluster(tx.conn, name).spec.model_copy(update=changes)
-        if spec.ray_jobs is not None and spec.backend != "ray":
+        if spec.ray_jobs is not None and spec.backend not in RUN_RAY:
             raise InvalidError((Problem("ray_jobs", "backend", NO_RAY),))
         fleet.update_cluster(tx.conn, name, spec=spec)
         tx.after_commit(lambda: plane.bells.ring(CYCLE))

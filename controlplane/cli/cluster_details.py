@@ -63,7 +63,7 @@ def cluster_details(item: ClusterView) -> None:
         ("accelerators", accelerators_in_use(item.accelerators)),
         *([("others hold", others_hold(item.others))] if item.others else []),
         *([("object store", size(item.object_store_bytes))] if item.object_store_bytes else []),
-        *([("jobs of kind ray", _bring(item))] if item.backend == "ray" else []),
+        *([("jobs of kind ray", _bring(item))] if item.backend in ("ray", "kubernetes") else []),
         ("without a lease", "runs stop" if item.on_lease_lost == "stop" else "runs go on"),
         ("inbound", f"{number(item.inbound_bandwidth_mib_s)} MiB/s declared"), ("cache", _cache(item)),
     ])  # fmt: skip
@@ -117,7 +117,8 @@ def _driver(item: ClusterView) -> list[tuple[str, str]]:
     """How it is driven, where that leaves something out."""
     if not item.runs_only:
         return []
-    return [("driven by", f"Ray's Job API: {item.driver.why}"), ("runs only", item.runs_only)]
+    way = "Jobs of Kubernetes and their pods" if item.driver.way == "pods" else f"Ray's Job API: {item.driver.why}"
+    return [("driven by", way), ("runs only", item.runs_only)]
 
 
 def _bring(item: ClusterView) -> str:

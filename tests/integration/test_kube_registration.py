@@ -17,15 +17,17 @@ from cluster.backends.kubernetes.rights import RIGHTS, missing_words, remedy
 from cluster.checks import Check, failures
 from cluster.model import KubernetesEndpoint
 from controlplane.cli.main import app
+from controlplane.pushed import PushedAgents
 from tests.kube.control_plane import Kubernetes
 from tests.kube.faulty import FaultyApi, running_faulty_api
 from tests.kube.kubelet import MERGE, Kubelet
 from tests.kube.rights import grant, without
-from tests.network import Network, free_port, until
+from tests.network import Network, free_port, job, until
 
 pytestmark = [pytest.mark.kube, pytest.mark.timeout(240)]
 
 SPACE = "registered"
+NEEDED = [right for right in RIGHTS if not right.with_kind]
 PRICES = ("--jurisdiction", "CN-SH", "--cpu-price", "0.40 CNY", "--memory-price", "0.02 CNY", "--transfer-price", "0.50 CNY")
 
 
@@ -69,12 +71,12 @@ def test_a_cluster_that_can_become_a_member(granted: Kubernetes) -> None:
         assert found.cluster_id == admin.get("/api/v1/namespaces/kube-system").json()["metadata"]["uid"]
     said = {check.name: check.found for check in found.checks}
     assert said["kube-version"] == "Kubernetes v1.20.2"
-    assert said["rights"] == f"all {sum(len(right.verbs) for right in RIGHTS)} rights that an agent needs are there"
+    assert said["rights"] == f"all {sum(len(right.verbs) for right in NEEDED)} rights that an agent needs are there"
     assert re.match(r"[1-9]\d* of [1-9]\d* nodes take runs", said["nodes"])
 
 
 @pytest.mark.parametrize(
-    ("resource", "verb", "others"), [("nodes", "watch", "list"), ("jobs", "create", "get"), ("pods/log", "get", "list")]
+    ("resource", "verb", "others"), [("nodes", "watch", "list"), ("jobs", "create", "patch"), ("pods/log", "get", "list")]
 )
 def test_a_right_that_is_missing_is_named_with_the_commands_that_grant_it(
     servers: Kubernetes, resource: str, verb: str, others: str
@@ -95,10 +97,14 @@ def test_a_right_that_is_missing_is_named_with_the_commands_that_grant_it(
 
 
 def test_the_commands_of_the_remedy_grant_what_is_missing() -> None:
-    assert missing_words(RIGHTS[:1] + RIGHTS[3:4], "lab") == (
-        "list, watch nodes; create, delete, get, list, patch, watch jobs.batch in the namespace lab"
+    assert missing_words(RIGHTS[:1] + RIGHTS[4:5], "lab") == (
+        "list, watch nodes; create, delete, list, patch, watch jobs.batch in the namespace lab"
     )
-    assert remedy(RIGHTS[5:6], "lab", "--serviceaccount=lab:ops") == (
+    assert remedy(RIGHTS[2:3], "lab", "--user=ops") == (
+        "kubectl create clusterrole cpn-agent-1 --verb=get --resource=namespaces --resource-name=kube-system && "
+        "kubectl create clusterrolebinding cpn-agent-1 --clusterrole=cpn-agent-1 --user=ops"
+    )
+    assert remedy(RIGHTS[6:7], "lab", "--serviceaccount=lab:ops") == (
         "kubectl -n lab create role cpn-agent-1 --verb=get --resource=pods/log && "
         "kubectl -n lab create rolebinding cpn-agent-1 --role=cpn-agent-1 --serviceaccount=lab:ops"
     )
@@ -108,7 +114,7 @@ def test_a_user_without_any_right_learns_all_that_is_missing(servers: Kubernetes
     found = examine(endpoint(servers.kubeconfig("guest")))
     (wrong,) = failures(found.checks)
     assert wrong.name == "rights"
-    assert len(re.findall("kubectl", wrong.remedy)) == 2 * len(RIGHTS)
+    assert len(re.findall("kubectl", wrong.remedy)) == 2 * len(NEEDED)
     assert {check.name for check in found.checks if check.state == "skipped"} == {"namespace", "identity", "nodes"}
     assert found.cluster_id == ""
 
@@ -204,6 +210,17 @@ def test_nodes_that_take_no_runs_are_told_with_why(faulty: FaultyApi) -> None:
     assert not failures(examine(endpoint(faulty.kubeconfig("agent"), tolerations=["dedicated=db"])).checks)
 
 
+def test_rights_to_kinds_that_a_cluster_may_have_are_no_condition(faulty: FaultyApi) -> None:
+    faulty.say("/apis/ray.io", {"kind": "APIGroup"})
+    grant_but_ray = tuple(right for right in RIGHTS if not right.with_kind)
+    assert faulty.servers is not None
+    grant(faulty.servers, "agent", SPACE, grant_but_ray)
+    to = endpoint(faulty.kubeconfig("agent"))
+    words = "it may not create, delete, list, patch, watch rayjobs.ray.io in the namespace registered, which it takes to run kind ray"
+    until(lambda: any(words in check.found for check in examine(to).checks), "the API server's cache of roles has the change")
+    assert not failures(examine(to).checks)
+
+
 def test_a_newer_server_says_who_we_are(faulty: FaultyApi) -> None:
     account = {"status": {"userInfo": {"username": "system:serviceaccount:lab:ops"}}}
     faulty.fail("selfsubjectreviews", status=201, times=None, document=account)
@@ -280,3 +297,29 @@ def test_the_doctor_looks_at_the_same(network: Network, granted: Kubernetes, tmp
     other = json.loads(cpn(network, *command[:-2], "--address", "127.0.0.1:1").stdout)
     assert "server-token" in [check["name"] for check in other["checks"] if check["state"] == "failed"]
     cpn(network, "cluster", "remove", "pulled")
+
+
+def test_a_member_that_was_registered_runs_jobs(network: Network, servers: Kubernetes) -> None:
+    grant(servers, "agent", SPACE)
+    network.add_tenant()
+    place = ("--backend", "kubernetes", "--kubeconfig", str(servers.kubeconfig("agent")), "--namespace", SPACE)
+    registered = []
+
+    def register() -> bool:
+        registered.append(cpn(network, "cluster", "register", "lab", *place, *PRICES))
+        return registered[-1].exit_code == 0
+
+    until(register, "the API server's cache of roles has all rights")
+    with PushedAgents(network.plane, network.url):
+        until(lambda: network.cluster("lab")["health"] == "healthy", "its agent has joined", 60)
+        shown = cpn(network, "cluster", "show", "lab").stdout
+        assert "runs only" in shown
+        assert "kubernetes (kubernetes v1.20.2)" in shown
+        assert "Jobs of Kubernetes and their pods" in shown
+        nodes = cpn(network, "node", "list", "--cluster", "lab").stdout
+        assert re.search(r"lab +node-1 +ready", nodes)
+        made = network.submit(job("adds", sql="SELECT 40 + 2 AS sum"))
+        ended = network.wait(made["id"], seconds=60)
+        assert (ended["state"], ended["cluster"]) == ("succeeded", "lab"), ended
+        assert network.ok(network.operator.get(f"/jobs/{made['id']}/result"))["preview"]["rows"] == [[42]]
+    cpn(network, "cluster", "remove", "lab")

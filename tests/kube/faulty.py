@@ -47,7 +47,7 @@ class FaultyApi:
     """`asked` counts calls by method and path. `date` replaces the server's clock, as HTTP writes it."""
 
     def __init__(self, folder: Path, servers: Kubernetes | None = None) -> None:
-        self._folder, self._servers = folder, servers
+        self._folder, self.servers = folder, servers
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.faults: list[Fault] = []
@@ -110,7 +110,7 @@ class FaultyApi:
         self._loop.close()
 
     async def _live(self) -> None:
-        connector = aiohttp.TCPConnector(ssl=self._servers.tls()) if self._servers else None
+        connector = aiohttp.TCPConnector(ssl=self.servers.tls()) if self.servers else None
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False, read_bufsize=2**21) as self._session:
             app = web.Application(client_max_size=2**24)
             app.router.add_route("*", "/{tail:.*}", self._take)
@@ -138,16 +138,16 @@ class FaultyApi:
                 if fault.times is not None:
                     fault.times -= 1
                 return fault.answer()
-        if self._servers is None:
+        if self.servers is None:
             return web.json_response({"kind": "Status", "message": "there is nothing here", "reason": "NotFound"}, status=404)
         return await self._pass_on(request)
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
-        assert self._servers is not None
+        assert self.servers is not None
         headers = {name: request.headers[name] for name in _KEPT if name in request.headers}
         stream = bool({"watch", "follow"} & request.query.keys())
         timeout = aiohttp.ClientTimeout(total=None if stream else 60)
-        url = f"{self._servers.url}{request.path_qs}"
+        url = f"{self.servers.url}{request.path_qs}"
         try:
             async with self._session.request(request.method, url, headers=headers, data=await request.read(), timeout=timeout) as found:
                 told = {"Content-Type": found.headers.get("Content-Type", ""), "Date": self.date or found.headers.get("Date", "")}

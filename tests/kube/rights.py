@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from cluster.backends.kubernetes.rights import RIGHTS, Right
@@ -24,14 +25,14 @@ def grant(servers: Kubernetes, user: str, namespace: str, rights: tuple[Right, .
 def without(resource: str, *verbs: str) -> tuple[Right, ...]:
     """All rights but these verbs on a resource."""
     return tuple(
-        Right(right.group, right.resource, tuple(verb for verb in right.verbs if verb not in verbs), right.everywhere)
+        dataclasses.replace(right, verbs=tuple(verb for verb in right.verbs if verb not in verbs))
         if right.resource == resource else right for right in RIGHTS
     )  # fmt: skip
 
 
 def _role(kind: str, user: str, namespace: str | None, rights: tuple[Right, ...]) -> dict[str, Any]:
     rules = [
-        {"apiGroups": [right.group], "resources": [right.resource], "verbs": list(right.verbs)}
+        {"apiGroups": [right.group], "resources": [right.resource], "verbs": list(right.verbs), "resourceNames": list(right.names)}
         for right in rights if right.everywhere is (namespace is None) and right.verbs
     ]  # fmt: skip
     place = {} if namespace is None else {"namespace": namespace}

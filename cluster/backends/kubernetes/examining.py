@@ -18,7 +18,7 @@ from cluster.backends.kubernetes.access import Access, AccessError
 from cluster.backends.kubernetes.client import Document, KubeClient
 from cluster.backends.kubernetes.inventory import IDENTITY, NODES, VERSION
 from cluster.backends.kubernetes.nodes import Machine, machine_of
-from cluster.backends.kubernetes.rights import RIGHTS, Right, missing_words, remedy
+from cluster.backends.kubernetes.rights import RIGHTS, Right, asked_for, missing_words, remedy
 from cluster.backends.kubernetes.taints import read_toleration
 from cluster.checks import CLOCK_S, Check, CheckName, Examination, clock_found, clock_off_s, failed, failures, passed, skipped
 from cluster.errors import AuthenticationError, ClusterError, ForbiddenError, NotThereError
@@ -117,7 +117,7 @@ class _Questions:
         except ClusterError as error:
             return self._refused(error)
         try:
-            await self._may(Right("", "pods", ("list",)), "list")
+            await self._may(RIGHTS[0], "list")
         except ClusterError as error:
             return self._refused(error)
         return passed("credentials", f"the API server knows us as {self._user}" if self._user else "the API server knows the credentials")
@@ -146,30 +146,33 @@ class _Questions:
             async with turns:
                 return await self._may(right, verb)
 
-        wanted = [(right, verb) for right in RIGHTS for verb in right.verbs]
         try:
+            rights = [right for right in RIGHTS if not right.with_kind or await self._serves(right.group)]
+            wanted = [(right, verb) for right in rights for verb in right.verbs]
             allowed = await asyncio.gather(*(ask(right, verb) for right, verb in wanted))
         except ClusterError as error:
             return failed("rights", f"the API server does not say what is allowed: {error}", "try again when it does", "kubernetes.context")
         denied = {pair for pair, may in zip(wanted, allowed, strict=True) if not may}
         missing = [
             replace(right, verbs=tuple(verb for verb in right.verbs if (right, verb) in denied))
-            for right in RIGHTS if any((right, verb) in denied for verb in right.verbs)
+            for right in rights if any((right, verb) in denied for verb in right.verbs)
         ]  # fmt: skip
-        if not missing:
-            return passed("rights", f"all {len(wanted)} rights that an agent needs are there")
-        found = f"it may not {missing_words(missing, self._endpoint.namespace)}"
-        return failed("rights", found, remedy(missing, self._endpoint.namespace, self._subject()), "kubernetes.context")
+        needed, namespace = [right for right in missing if not right.with_kind], self._endpoint.namespace
+        if needed:
+            found = f"it may not {missing_words(needed, namespace)}"
+            return failed("rights", found, remedy(needed, namespace, self._subject()), "kubernetes.context")
+        less = "".join(f"; it may not {missing_words([right], namespace)}, which it takes to {right.why}" for right in missing)
+        return passed("rights", f"all {sum(not right.with_kind for right, _ in wanted)} rights that an agent needs are there{less}")
+
+    async def _serves(self, group: str) -> bool:
+        try:
+            await self._client.get(f"/apis/{group}")
+        except (NotThereError, ForbiddenError):
+            return False
+        return True
 
     async def _may(self, right: Right, verb: str) -> bool:
-        if right.resource == "namespaces":
-            # Only these two are read, and a role may name them.
-            asked = [{"name": name, "namespace": name} for name in ("kube-system", self._endpoint.namespace)]
-        else:
-            asked = [{} if right.everywhere else {"namespace": self._endpoint.namespace}]
-        resource, _, part = right.resource.partition("/")
-        what = {"verb": verb, "group": right.group, "resource": resource, **({"subresource": part} if part else {})}
-        return all([await self._allowed({**what, **which}) for which in asked])
+        return all([await self._allowed({"verb": verb, **asked}) for asked in asked_for(right, self._endpoint.namespace)])
 
     async def _allowed(self, asked: Document) -> bool:
         body: Document = {

@@ -20,6 +20,7 @@ from cluster.backends.kubernetes.informer import Informer
 from cluster.backends.kubernetes.nodes import NO_USE, Machine, Use, machine_of, node_of
 from cluster.backends.kubernetes.taints import Toleration
 from cluster.backends.kubernetes.takes import Take, take_of
+from cluster.drivers import BY_PODS
 from cluster.errors import ClusterReplacedError, NotThereError, TransientError, UnreachableError
 from cluster.model import Inventory, Node
 from cluster.timing import wait_at_most
@@ -239,5 +240,5 @@ class KubeInventory:
         machines.changed.clear()
         pods.changed.clear()
         nodes = tuple(self._nodes[name] for name in sorted(self._nodes))
-        self._told = Inventory(nodes=nodes, version=f"kubernetes {self._version}", remote_id=self._cluster_id)
+        self._told = Inventory(nodes=nodes, version=f"kubernetes {self._version}", driver=BY_PODS, remote_id=self._cluster_id)
         self._told_at = now
