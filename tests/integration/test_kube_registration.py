@@ -32,9 +32,11 @@ PRICES = ("--jurisdiction", "CN-SH", "--cpu-price", "0.40 CNY", "--memory-price"
 
 
 @pytest.fixture(scope="module")
-def servers(kubelet: Kubelet) -> Kubernetes:
+def servers(kubelet: Kubelet) -> Iterator[Kubernetes]:
+    """What the user `agent` is granted here is taken away at the end: other tests have the same servers."""
     kubelet.servers.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}})
-    return kubelet.servers
+    yield kubelet.servers
+    grant(kubelet.servers, "agent", SPACE, ())
 
 
 @pytest.fixture

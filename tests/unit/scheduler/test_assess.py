@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster.drivers import Driver
+from cluster.drivers import BY_PODS, Driver
 from cluster.model import ClusterSpec
 from scheduler.assess import Assessment, InputData, assess, from_refusal, granted_quote, is_local
 from scheduler.engine.reasons import POLICY, Reason
@@ -185,6 +185,27 @@ def test_what_the_job_api_cannot_run_is_refused_there_with_the_reason(fields: di
     assert against.reason is Reason.KIND_UNSUPPORTED
     assert against.message == f"the cluster is driven by Ray's Job API ({BY_JOB_API.why}), which cannot run {missing}"
     assert "run the agent on a node, with the cluster's own Ray and Python" in against.remedy
+
+
+A_MAP = {"kind": "map", "command": [], "files": {"step.py": "def fn(table): return table"}, "map": {"function": "step.py"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "missing"),
+    [
+        ({}, ""),
+        ({"resources": {"workers": 2}}, ""),
+        ({"kind": "sql", "command": [], "sql": "SELECT 1"}, ""),
+        ({"resources": {"accelerator": {"model": "H200", "count": 2}}}, ""),
+        ({**A_MAP, "inputs": {"flights": "nyc/flights@1"}}, "a job of kind map"),
+        ({"kind": "sql", "command": [], "sql": "SELECT 1", "engine": "daft"}, "a statement for Daft"),
+        ({"resources": SHARE}, "a share of an accelerator"),
+    ],
+)  # fmt: skip
+def test_what_pods_cannot_run_is_refused_there_with_the_reason(fields: dict[str, Any], missing: str) -> None:
+    found = assess(job_spec(**fields), (), GZ, NOW, None, BY_PODS)
+    messages = [item.message for item in found.against]
+    assert messages == ([f"the cluster runs pods of Kubernetes, which cannot run {missing}"] if missing else [])
 
 
 def test_inputs_that_fit_into_no_cache_together_are_named_with_sizes_and_a_way_out() -> None:
