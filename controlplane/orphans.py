@@ -13,8 +13,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from cluster.backends.ray.sweeping import Leftover, Survey, orphans, survey
 from cluster.errors import ClusterError
+from cluster.leftovers import Leftover, Survey, orphans
+from cluster.model import KubernetesEndpoint
 from controlplane.client import Client
 
 SETTLE_S = 3.0
@@ -43,7 +44,7 @@ def find_orphans(
     look: Look | None = None, pause: Callable[[float], None] = time.sleep,
 ) -> OrphanReport:  # fmt: skip
     """Compare and, with `fix`, remove. Raises ClientError, ClusterError: among others when this is not that member's cluster."""
-    look = look or survey
+    look = look or _by_ray
     found = look(address, token_file, [])
     left = _orphans(client, cluster, found)
     if left:
@@ -56,6 +57,19 @@ def find_orphans(
         found = look(address, token_file, left)
         removed = [item for item in left if item not in set(found.found) and item.node not in found.silent]
     return OrphanReport(cluster=cluster, orphans=left, removed=removed, silent=list(found.silent))
+
+
+def in_kubernetes(endpoint: KubernetesEndpoint, cluster: str) -> Look:
+    """How a Kubernetes cluster is looked at; it needs no address."""
+    from cluster.backends.kubernetes.sweeping import survey
+
+    return lambda _address, _token_file, remove: survey(endpoint, cluster, remove)
+
+
+def _by_ray(address: str, token_file: Path | None, remove: list[Leftover]) -> Survey:
+    from cluster.backends.ray.sweeping import survey
+
+    return survey(address, token_file, remove)
 
 
 def _orphans(client: Client, cluster: str, found: Survey) -> list[Leftover]:

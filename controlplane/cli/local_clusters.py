@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from controlplane.cli.failures import CommandError, usage
+from controlplane.cli.kube_options import Kubeconfig, KubeContext, Namespace, kubernetes_part
 from controlplane.cli.options import ClusterName, Output
 from controlplane.cli.output import grid, say, show
 from controlplane.cli.session import Access, Asked, access, connect
@@ -90,25 +91,34 @@ def _directory(name: str, data_dir: Path | None) -> Path:
 def doctor(
     context: typer.Context,
     name: ClusterName,
-    address: Annotated[str, typer.Option(metavar="HOST:PORT", help="The address of the cluster's head, from a machine of the cluster.")],
+    address: Annotated[str, typer.Option(metavar="HOST:PORT", help="The address of a Ray cluster's head, from a machine of it.")] = "",
     ray_token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="The cluster's own token.")] = None,
+    kubeconfig: Kubeconfig = None,
+    kube_context: KubeContext = None,
+    namespace: Namespace = None,
     fix: Annotated[bool, typer.Option("--fix", help="Also remove what is listed.")] = False,
     output: Output = "table",
 ) -> None:
-    """List what runs that are over have left on a Ray cluster: actors, placement groups, processes, directories.
+    """List what runs that are over have left on a cluster: actors, placement groups, processes, directories; objects of Kubernetes.
 
     Only what bears the name of a run of cpn is looked at. Exit status 1 when something is left.
     """
     from cluster.errors import ClusterError
-    from controlplane.orphans import find_orphans
+    from cluster.model import KubernetesEndpoint
+    from controlplane.cli.documents import validated
+    from controlplane.orphans import find_orphans, in_kubernetes
 
+    kube = validated(KubernetesEndpoint, kubernetes_part(kubeconfig, kube_context, namespace, None, None), "the endpoint")
     with connect(context) as client:
+        look, hint = None, "give the address and the token file of this cluster's head, on one of its machines"
+        if client.cluster(name).backend == "kubernetes":
+            look, hint = in_kubernetes(kube, name), "give a kubeconfig, a context and the namespace of this cluster's runs"
+        elif not address:
+            raise usage("a Ray cluster is looked at through its head", "give --address HOST:PORT")
         try:
-            report = find_orphans(client, name, address, ray_token_file, fix=fix)
+            report = find_orphans(client, name, address, ray_token_file, fix=fix, look=look)
         except ClusterError as error:
-            raise CommandError(
-                str(error), hint="give the address and the token file of this cluster's head, on one of its machines"
-            ) from error
+            raise CommandError(str(error), hint=hint) from error
     show(report, output, _orphan_table)
     raise typer.Exit(0 if report.clean else 1)
 

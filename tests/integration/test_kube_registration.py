@@ -324,4 +324,22 @@ def test_a_member_that_was_registered_runs_jobs(network: Network, servers: Kuber
         ended = network.wait(made["id"], seconds=60)
         assert (ended["state"], ended["cluster"]) == ("succeeded", "lab"), ended
         assert network.ok(network.operator.get(f"/jobs/{made['id']}/result"))["preview"]["rows"] == [[42]]
+        _clears_up(network, servers)
     cpn(network, "cluster", "remove", "lab")
+
+
+def _clears_up(network: Network, servers: Kubernetes) -> None:
+    """What bears this member's label and no run that the network knows is found and removed; nothing else is touched."""
+    labels = {"cpn.dev/cluster": "lab", "cpn.dev/run": "job-gone-1"}
+    left = {"name": "cpn-job-gone-1", "namespace": SPACE, "labels": labels, "annotations": {"cpn.dev/run-id": "job-gone-1"}}
+    others = {**left, "name": "not-ours", "labels": {**labels, "cpn.dev/cluster": "other"}}
+    servers.apply(*({"apiVersion": "v1", "kind": "Secret", "metadata": metadata} for metadata in (left, others)))
+    command = ("cluster", "doctor", "lab", "--kubeconfig", str(servers.kubeconfig("agent")), "--namespace", SPACE, "-o", "json")
+    found = json.loads(cpn(network, *command).stdout)
+    assert [(item["kind"], item["run_id"]) for item in found["orphans"]] == [("Secret", "job-gone-1")]
+    fixed = cpn(network, *command, "--fix")
+    assert (fixed.exit_code, len(json.loads(fixed.stdout)["removed"])) == (0, 1)
+    with servers.client() as admin:
+        path = f"/api/v1/namespaces/{SPACE}/secrets"
+        assert (admin.get(f"{path}/cpn-job-gone-1").status_code, admin.get(f"{path}/not-ours").status_code) == (404, 200)
+        admin.delete(f"{path}/not-ours").raise_for_status()

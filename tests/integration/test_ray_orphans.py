@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.backends.ray.sweeping import Survey, orphans, survey
+from cluster.backends.ray.sweeping import survey
+from cluster.leftovers import Survey, orphans
 from cluster.protocol import RunRequest
 from tests.network import until
 from tests.ray import WAIT_S, RayAgent, SmallRay, is_alive, processes_of

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from cluster.backends.ray.sweeping import Leftover, orphans, survey
+from cluster.backends.ray.sweeping import survey
+from cluster.leftovers import Leftover, orphans
 from cluster.protocol import RunFinished, RunRequest
 from tests.network import until
 from tests.ray import WAIT_S, Connection, RayAgent, SmallRay, is_alive, parent_of, processes_of

@@ -22,11 +22,11 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from cluster.backends.ray.asking import ask_process, say_answer
 from cluster.backends.ray.census import PREFIX as SCRIPT_PREFIX
@@ -35,38 +35,9 @@ from cluster.backends.ray.gang_workers import PREFIX, run_of
 from cluster.backends.ray.pool import SQL_PREFIX
 from cluster.backends.ray.seats import WARM_PREFIX
 from cluster.errors import ClusterError, UnreachableError
+from cluster.leftovers import Kind, Leftover, Survey
 
 ACTORS_S, ANSWER_S, SURVEY_S = 15.0, 45.0, 120.0
-Kind = Literal["actor", "placement-group", "process", "directory"]
-
-
-class Leftover(BaseModel):
-    """One thing of one run. `name` is an actor's or group's name (of a program's, NAMESPACE/ID), a directory's path, or a process's
-    number and start (`PID/TICKS`).
-
-    `node` is Ray's id of the node that it is on and `folder` the name of its directory of runs there; empty for actors and groups.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Kind
-    name: str
-    run_id: str
-    node: str = ""
-    folder: str = ""
-
-
-class Survey(BaseModel):
-    """Everything of ours that was found, whether its run goes on or not; `silent` are nodes and
-    warm supervisors that did not answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    cluster_id: str
-    found: tuple[Leftover, ...]
-    silent: tuple[str, ...] = ()
-
-
 _LEFTOVERS: TypeAdapter[list[Leftover]] = TypeAdapter(list[Leftover])
 
 
@@ -74,18 +45,6 @@ def survey(address: str, token_file: Path | None, remove: Sequence[Leftover] = (
     """Remove these, then list all. Raises UnreachableError when it takes too long, ClusterError when this machine cannot connect."""
     orders = _LEFTOVERS.dump_json(list(remove)).decode()
     return Survey.model_validate(ask_process("cluster.backends.ray.sweeping", address, token_file, SURVEY_S, orders))
-
-
-def orphans(found: Iterable[Leftover], here: Collection[str], everywhere: Collection[str]) -> list[Leftover]:
-    """Those whose run is over. `here`: ids of the runs that the network has on this cluster; `everywhere`: on all of them.
-
-    Members on one machine may share the directory of runs, so a directory or process is an orphan only where no member has its run.
-    """
-
-    def over(item: Leftover) -> bool:
-        return item.run_id not in (here if item.kind in ("actor", "placement-group") else everywhere)
-
-    return sorted((item for item in found if over(item)), key=lambda item: (item.run_id, item.kind, item.node, item.name))
 
 
 def look_on_node(work_variable: str, remove: list[str]) -> list[tuple[str, str, str]]:

@@ -12,13 +12,13 @@ import httpx
 import pytest
 
 from cluster.backends.ray import sweeping
-from cluster.backends.ray.sweeping import Leftover, Survey
 from cluster.errors import ClusterError, UnreachableError
+from cluster.leftovers import Leftover, Survey
 from controlplane import orphans
 from controlplane.cli import session
 from controlplane.client import Client
 from controlplane.orphans import SETTLE_S, OrphanReport, find_orphans
-from tests.unit.controlplane.cli_server import SERVER, TOKEN, FakeServer
+from tests.unit.controlplane.cli_server import SERVER, TOKEN, FakeServer, cluster
 
 RUNS = "GET /clusters/sh/runs"
 OVER = Leftover(kind="actor", name="cpn-run-job-over-1-0", run_id="job-over-1")
@@ -100,15 +100,15 @@ def test_another_cluster_is_not_touched(told: str, words: str) -> None:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
-    made = FakeServer({RUNS: runs("job-on-1")})
+    made = FakeServer({RUNS: runs("job-on-1"), "GET /clusters/sh": cluster()})
     monkeypatch.setattr(session, "transport", httpx.MockTransport(made.handle))
     monkeypatch.setattr(orphans, "SETTLE_S", 0.0)
     return made
 
 
 def test_the_command_ends_with_1_while_something_is_left(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = Cluster([[GOES_ON, OVER, FOLDER]])
-    monkeypatch.setattr(orphans, "survey", cluster.look)
+    played = Cluster([[GOES_ON, OVER, FOLDER]])
+    monkeypatch.setattr(orphans, "_by_ray", played.look)
     said = server.run("cluster", "doctor", "sh", "--address", "head:6379")
     assert said.exit_code == 1
     assert "cpn-run-job-over-1-0" in said.stdout
@@ -124,7 +124,17 @@ def test_a_cluster_that_does_not_answer_is_an_error_in_words(server: FakeServer,
     def nobody(*_: object) -> Survey:
         raise UnreachableError("no Ray head answers at head:6379")
 
-    monkeypatch.setattr(orphans, "survey", nobody)
+    monkeypatch.setattr(orphans, "_by_ray", nobody)
     said = server.run("cluster", "doctor", "sh", "--address", "head:6379")
     assert (said.exit_code, "no Ray head answers at head:6379" in said.stderr) == (1, True)
     assert sweeping.ANSWER_S < sweeping.SURVEY_S
+
+
+def test_a_ray_cluster_is_looked_at_through_its_head_and_kubernetes_by_a_kubeconfig(server: FakeServer, tmp_path: Path) -> None:
+    said = server.run("cluster", "doctor", "sh")
+    assert (said.exit_code, "give --address HOST:PORT" in said.stderr) == (2, True)
+    server.answers["GET /clusters/sh"] = cluster(backend="kubernetes")
+    said = server.run("cluster", "doctor", "sh", "--kubeconfig", str(tmp_path / "nowhere"))
+    assert said.exit_code == 1
+    assert "nowhere cannot be read" in said.stderr
+    assert "give a kubeconfig, a context and the namespace" in said.stderr

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.backends.ray.sweeping import Kind, Leftover, look_on_node, orphans
+from cluster.backends.ray.sweeping import look_on_node
+from cluster.leftovers import Kind, Leftover, orphans
 
 VARIABLE = "CPN_TEST_SWEPT_DIR"
 
