@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -326,6 +329,23 @@ def test_a_member_that_was_registered_runs_jobs(network: Network, servers: Kuber
         assert network.ok(network.operator.get(f"/jobs/{made['id']}/result"))["preview"]["rows"] == [[42]]
         _clears_up(network, servers)
     cpn(network, "cluster", "remove", "lab")
+
+
+def test_an_agent_joins_in_pull_mode_and_takes_the_member_with_it(network: Network, granted: Kubernetes, tmp_path: Path) -> None:
+    said = cpn(network, "cluster", "register", "pulled", "--backend", "kubernetes", *PRICES)
+    (token,) = re.findall(r"--join (\S+)", said.stderr)
+    command = [sys.executable, "-m", "controlplane.cli.main", "agent", "--join", token, "--backend", "kubernetes", "--namespace", SPACE]
+    command += ["--kubeconfig", str(granted.kubeconfig("agent")), "--data-dir", str(tmp_path / "agent")]
+    environ = {**os.environ, "CPN_SERVER": network.url}
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, env=environ, stdout=log, stderr=log) as agent:
+        try:
+            until(lambda: network.cluster("pulled")["health"] == "healthy", "its agent has joined", 60)
+            found = network.cluster("pulled")
+            assert (found["backend_version"], found["driver"]["way"], found["nodes_ready"] > 0) == ("kubernetes v1.20.2", "pods", True)
+        finally:
+            agent.terminate()
+    assert agent.returncode == 0, (tmp_path / "log").read_text()
+    cpn(network, "cluster", "remove", "pulled")
 
 
 def _clears_up(network: Network, servers: Kubernetes) -> None:
