@@ -304,7 +304,8 @@ def test_the_doctor_looks_at_the_same(network: Network, granted: Kubernetes, tmp
     cpn(network, "cluster", "remove", "pulled")
 
 
-def test_a_member_that_was_registered_runs_jobs(network: Network, servers: Kubernetes) -> None:
+def test_a_member_that_was_registered_runs_jobs(network: Network, servers: Kubernetes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controlplane.orphans.SETTLE_S", 0.1)
     grant(servers, "agent", SPACE)
     network.add_tenant()
     place = ("--backend", "kubernetes", "--kubeconfig", str(servers.kubeconfig("agent")), "--namespace", SPACE)

@@ -6,10 +6,11 @@ may do everything. There are no nodes until a stand-in for kubelets brings some 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ MISSING = "the Kubernetes servers for tests are not here; run `make kube`, which
 ADMIN = "admin"
 # Users beside the admin: they have the rights that a test gives them.
 USERS = ("agent", "guest")
+MOST_PUTS = 100  # of one transaction of etcd
 READY_S = 90.0  # Some 7 s where nothing else is running.
 GRACE_S = 2.0
 # Without a kubelet's controllers: no lease makes a node of the stand-in fail, and no service account has a secret.
@@ -52,6 +54,15 @@ class Kubernetes:
 
     def start(self) -> None:
         """Start all servers; returns when Jobs are made into pods and pods are bound to nodes."""
+        self.start_store()
+        config = f"--kubeconfig={self.directory}/{ADMIN}.kubeconfig"
+        loose = (config, "--leader-elect=false", "--port=0", "--secure-port=0", "--kube-api-qps=5000", "--kube-api-burst=5000")
+        accounts = (f"--service-account-private-key-file={self.directory}/accounts.key", f"--root-ca-file={self.ca_file}")
+        self._spawn("kube-controller-manager", *loose, *accounts, "--use-service-account-credentials=true", f"--controllers={CONTROLLERS}")
+        self._spawn("kube-scheduler", *loose)
+
+    def start_store(self) -> None:
+        """Start etcd and the API server alone, with which nothing happens by itself."""
         write_certificates(self.directory)
         users = [f"{token_of(user)},{user},{user}" for user in USERS]
         tokens = self.directory / "tokens.csv"
@@ -59,11 +70,6 @@ class Kubernetes:
         self.kubeconfig(ADMIN)
         self._start_etcd()
         self.start_api_server()
-        config = f"--kubeconfig={self.directory}/{ADMIN}.kubeconfig"
-        loose = (config, "--leader-elect=false", "--port=0", "--secure-port=0", "--kube-api-qps=5000", "--kube-api-burst=5000")
-        accounts = (f"--service-account-private-key-file={self.directory}/accounts.key", f"--root-ca-file={self.ca_file}")
-        self._spawn("kube-controller-manager", *loose, *accounts, "--use-service-account-credentials=true", f"--controllers={CONTROLLERS}")
-        self._spawn("kube-scheduler", *loose)
 
     def start_api_server(self) -> None:
         """Start the API server, anew or for the first time, and wait until it is ready."""
@@ -87,6 +93,17 @@ class Kubernetes:
         with httpx.Client(base_url=f"http://127.0.0.1:{self._etcd}/v3", trust_env=False) as etcd:
             revision = etcd.post("/maintenance/status", json={}).raise_for_status().json()["header"]["revision"]
             etcd.post("/kv/compaction", json={"revision": revision}).raise_for_status()
+
+    def put(self, pairs: Mapping[str, bytes]) -> None:
+        """Write keys of etcd, past the API server."""
+        found = list(pairs.items())
+        with httpx.Client(base_url=f"http://127.0.0.1:{self._etcd}/v3", trust_env=False, timeout=60) as etcd:
+            for begin in range(0, len(found), MOST_PUTS):
+                puts = [
+                    {"requestPut": {"key": base64.b64encode(key.encode()).decode(), "value": base64.b64encode(value).decode()}}
+                    for key, value in found[begin : begin + MOST_PUTS]
+                ]
+                etcd.post("/kv/txn", json={"success": puts}).raise_for_status()
 
     def stop(self) -> None:
         """End all servers."""
