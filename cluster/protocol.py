@@ -170,10 +170,11 @@ class Usage(_Frozen):
 
 
 class RunStarting(_Frozen):
-    """The backend has taken the run and prepares it (data, processes)."""
+    """The backend has taken the run and prepares it (data, processes). Told again where it waits for something else than before."""
 
     type: Literal["starting"] = "starting"
     run_id: str
+    message: str = Field(default="", max_length=2000, description="what it waits for, where the cluster says that")
 
 
 class RunStarted(_Frozen):

@@ -196,7 +196,7 @@ def _advance(books: _Books, job: JobRecord, run: RunRecord, event: RunEvent) -> 
     if isinstance(event, RunProgress):
         jobs.add_progress(books.conn, run.id, event.sequence, event.step, event.metrics, event.at)
     elif isinstance(event, RunStarting):
-        _to_starting(books, job, run)
+        _starting(books, job, run, event.message)
     elif isinstance(event, RunStarted):
         _to_running(books, job, run)
     elif isinstance(event, RunResized):
@@ -211,6 +211,12 @@ def _resized(books: _Books, job: JobRecord, run: RunRecord, event: RunResized) -
         books.done.resized.append(done)
         # Room may have become free.
         books.ring(CYCLE)
+
+
+def _starting(books: _Books, job: JobRecord, run: RunRecord, message: str) -> None:
+    job, run = _to_starting(books, job, run)
+    if message and run.state == State.STARTING and job.message != message:
+        books.changes.touch_job(job, message=message)
 
 
 def _to_starting(books: _Books, job: JobRecord, run: RunRecord) -> tuple[JobRecord, RunRecord]:

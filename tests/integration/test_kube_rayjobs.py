@@ -169,7 +169,7 @@ def test_an_operator_that_does_nothing_is_waited_for_as_long_as_for_pods(kubelet
         async with scene(kubelet, SPACE, tmp_path, start_limit_s=0.5) as here:
             finished = await here.run(run)
             assert (finished.outcome, finished.category) == ("failed", "start_failed")
-            assert finished.message == "KubeRay did not start it within 0.5 s: KubeRay has not looked at it yet"
+            assert finished.message == "it did not start within 0.5 s: KubeRay has not looked at it yet"
             await gone(here, run)
 
     asyncio.run(scenario())

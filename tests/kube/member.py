@@ -44,12 +44,14 @@ def namespace(kubelet: Kubelet, name: str) -> str:
     return name
 
 
-def member(kubelet: Kubelet, space: str, directory: Path, user: str = ADMIN, *, image: str = IMAGE, **limits: Any) -> KubernetesBackend:
+def member(
+    kubelet: Kubelet, space: str, directory: Path, user: str = ADMIN, *, image: str = IMAGE, local_queue: str = "", **limits: Any
+) -> KubernetesBackend:  # fmt: skip
     """A connection to the cluster, not open yet, as a user of it."""
     client = KubeClient(Access(kubelet.servers.kubeconfig(user), namespace=space))
-    return KubernetesBackend(client, FixedStock(kubelet), settings_of(space, image), directory, **limits)
+    return KubernetesBackend(client, FixedStock(kubelet), settings_of(space, image, local_queue), directory, **limits)
 
 
-def settings_of(space: str, image: str = IMAGE) -> RunSettings:
+def settings_of(space: str, image: str = IMAGE, local_queue: str = "") -> RunSettings:
     """How runs look in a namespace of a test's own."""
-    return RunSettings(cluster="lab", namespace=space, image=image)
+    return RunSettings(cluster="lab", namespace=space, image=image, local_queue=local_queue)

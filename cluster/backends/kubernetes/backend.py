@@ -98,6 +98,7 @@ class KubernetesBackend:
         if run.kind == "ray":
             check_ray_run(run)
             await self._insist_on_rayjobs()
+        await self._tools.maker.insist_on_queue(run.kind)
         self._tools.maker.check(run)
         self._attempt(run).begin()
 

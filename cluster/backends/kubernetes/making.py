@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.backends.kubernetes import kueue
 from cluster.backends.kubernetes.client import KubeClient
 from cluster.backends.kubernetes.objects import (
     CLUSTER_LABEL,
@@ -33,7 +34,7 @@ from cluster.backends.kubernetes.pod_main import REQUEST, SEATING
 from cluster.backends.kubernetes.rayjobs import API as RAY_API
 from cluster.backends.kubernetes.rayjobs import PLURAL as RAY_JOBS
 from cluster.backends.kubernetes.rayjobs import rayjob_of
-from cluster.errors import AlreadyThereError, ConflictError, NotThereError
+from cluster.errors import AlreadyThereError, ConflictError, NotThereError, RunRejectedError
 from cluster.protocol import RunRequest
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ _PROBE = RunRequest(
 @dataclass
 class Maker:
     """Makes the objects of runs on one cluster. `indexed`: its server has Indexed Jobs; None as long as nobody has looked.
-    `has_rayjobs`: KubeRay's kinds are there."""
+    `has_rayjobs`: KubeRay's kinds are there; `suspends`: it keeps a Job's suspension, None like `indexed`."""
 
     client: KubeClient
     settings: RunSettings
@@ -55,23 +56,42 @@ class Maker:
     start_limit_s: float
     indexed: bool | None = field(default=None)
     has_rayjobs: bool = field(default=False)
+    suspends: bool | None = field(default=None)
 
     async def look(self) -> None:
         """Find out what the server can do, by what it makes of an Indexed Job that it is only asked about."""
         owner = {"metadata": {"name": "probe", "uid": "00000000-0000-0000-0000-000000000000"}}
         (job,) = jobs_of(_PROBE, self.settings, Place("", 0.0, 1.0), owner, indexed=True)
         del job["metadata"]["ownerReferences"]
+        job["spec"]["suspend"] = True
         answer = await self.client.create(self._jobs, job, dryRun="All")
         self.indexed = answer["spec"].get("completionMode") == "Indexed"
+        self.suspends = answer["spec"].get("suspend") is True
 
     async def look_for_rayjobs(self) -> bool:
         """Whether the cluster has KubeRay's kinds now; they may come later. Raises ClusterError."""
-        try:
-            served = await self.client.get(RAY_API)
-        except NotThereError:
-            served = {}
-        self.has_rayjobs = any(item.get("name") == RAY_JOBS for item in served.get("resources", ()))
+        self.has_rayjobs = await self._serves(RAY_API, RAY_JOBS)
         return self.has_rayjobs
+
+    async def insist_on_queue(self, kind: str) -> None:
+        """Raises RunRejectedError where runs of this kind are to wait in a LocalQueue and cannot, and ClusterError."""
+        queue = self.settings.local_queue
+        if not queue:
+            return
+        if not await self._serves(kueue.API, kueue.WORKLOADS):
+            raise RunRejectedError(kueue.MISSING.format(queue=queue))
+        if kind != "ray":
+            if self.suspends is None:
+                await self.look()
+            if not self.suspends:
+                raise RunRejectedError(kueue.NOT_SUSPENDED.format(queue=queue))
+
+    async def admission(self, uid: str) -> str:
+        """Why the Job or RayJob with this uid is suspended. Raises ClusterError."""
+        found: list[Document] = []
+        async for page in self.client.pages(f"{kueue.API}/namespaces/{self.settings.namespace}/{kueue.WORKLOADS}"):
+            found += page["items"]
+        return kueue.waits_for(self.settings.local_queue, found, uid)
 
     async def make(self, run: RunRequest, accelerator: str) -> None:
         """All objects of a run; those that are there stay. Raises ClusterError, RunRejectedError."""
@@ -82,11 +102,11 @@ class Maker:
         if len(run.nodes) > 1 and run.kind != "ray":
             await self._apply(self._services, service_of(run, self.settings, owner))
         if run.kind == "ray":
-            await self._apply(self._rayjobs, rayjob_of(run, self.settings, place, owner))
+            await self._place(self._rayjobs, rayjob_of(run, self.settings, place, owner))
             return
         jobs = jobs_of(run, self.settings, place, owner, indexed=bool(self.indexed))
         for job in jobs:
-            made = await self._apply(self._jobs, job)
+            made = await self._place(self._jobs, job)
             if made["spec"].get("completionMode") != job["spec"].get("completionMode", made["spec"].get("completionMode")):
                 # A server behind the same address that is older than the one that was asked.
                 self.indexed = False
@@ -179,6 +199,22 @@ class Maker:
         metadata = item["metadata"]
         with contextlib.suppress(ConflictError):  # another one has its name by now
             await self.client.delete(f"{collection}/{metadata['name']}", uid=metadata["uid"], grace_s=grace_s)
+
+    async def _place(self, collection: str, item: Document) -> Document:
+        """Make what makes pods. One that waits in a queue is made once: to apply it again would suspend it again."""
+        if not self.settings.local_queue:
+            return await self._apply(collection, item)
+        try:
+            return await self.client.create(collection, kueue.queued(item, self.settings.local_queue))
+        except AlreadyThereError:
+            return item
+
+    async def _serves(self, api: str, plural: str) -> bool:
+        try:
+            served = await self.client.get(api)
+        except NotThereError:
+            return False
+        return any(item.get("name") == plural for item in served.get("resources", ()))
 
     async def _apply(self, collection: str, item: Document) -> Document:
         return await self.client.apply(f"{collection}/{item['metadata']['name']}", item)

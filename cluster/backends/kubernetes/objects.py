@@ -40,7 +40,7 @@ _NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
 class RunSettings:
     """How runs look on one cluster, as its operator registered it. `cluster` is the member's name, by which its objects are told apart.
 
-    `tolerations` are Kubernetes' own documents; empty words leave the cluster's default.
+    `tolerations` are Kubernetes' own documents; empty words leave the cluster's default. `local_queue`: that of Kueue where runs wait.
     """
 
     cluster: str
@@ -50,6 +50,7 @@ class RunSettings:
     service_account: str = ""
     pull_secret: str = ""
     tolerations: tuple[Document, ...] = ()
+    local_queue: str = ""
 
 
 @dataclass(frozen=True)

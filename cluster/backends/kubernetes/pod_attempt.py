@@ -19,6 +19,7 @@ from cluster.backends.kubernetes.making import Maker
 from cluster.backends.kubernetes.objects import rank_of
 from cluster.backends.kubernetes.pods import HOPELESS, PodFacts, end_without_word
 from cluster.backends.kubernetes.rayjobs import read_rayjob
+from cluster.backends.kubernetes.waiting import Waiting
 from cluster.errors import ClusterError, PermanentError, TransientError, WorkerGoneError
 from cluster.protocol import ResultFile, RunRequest
 from cluster.runs.attempt import Attempt, Emit, cancel
@@ -54,6 +55,7 @@ class PodAttempt(Attempt):
         self._listeners = [Listener(tools.maker.client, tools.maker.settings.namespace) for _ in range(self._workers)]
         self._pods: dict[int, PodFacts] = {}
         self._changed = asyncio.Event()
+        self._waiting = Waiting(run.run_id, emit, tools.maker)
         self._since: dict[tuple[int, str], float] = {}
         self._seen_job = self._hung_up = False
         self._ending: asyncio.Task[None] | None = None
@@ -132,6 +134,8 @@ class PodAttempt(Attempt):
             self._changed.clear()
             for pod in self._board.pods(self.run.run_id):
                 self._meet(pod)
+            if not self._stream.announced:
+                await self._waiting.look(self._board.jobs(self.run.run_id), list(self._pods.values()))
             if not self._stopping.done():
                 self._judge(start_by)
             if self._stream.first_end is not None and self._ending is None:
@@ -168,14 +172,11 @@ class PodAttempt(Attempt):
     def _judge_unmade(self, rank: int, jobs: bool, *, late: bool) -> None:
         if self._seen_job and not jobs:
             self._end_rank(rank, "lost", "lost", "its Job was deleted by somebody else")
-        elif self.run.kind == "ray" and (told := [read_rayjob(job) for job in self._board.jobs(self.run.run_id)]):
-            if told[0].over:
-                self._end_rank(rank, "failed", "start_failed", f"KubeRay did not start it: {told[0].waits}")
-            elif late:
-                within = f"within {self._maker.start_limit_s:g} s"
-                self._end_rank(rank, "failed", "start_failed", f"KubeRay did not start it {within}: {told[0].waits}")
+        elif over := [read_rayjob(job).waits for job in self._board.jobs(self.run.run_id) if read_rayjob(job).over]:
+            self._end_rank(rank, "failed", "start_failed", f"KubeRay did not start it: {over[0]}")
         elif late:
-            self._end_rank(rank, "failed", "start_failed", f"no pod was made in {self._maker.start_limit_s:g} s; see its Job's events")
+            why = self._waiting.words or "no pod was made; see its Job's events"
+            self._end_rank(rank, "failed", "start_failed", f"it did not start within {self._maker.start_limit_s:g} s: {why}")
 
     def _judge_pod(self, pod: PodFacts, there: bool, now: float, *, late: bool) -> None:
         listener = self._listeners[pod.rank]

@@ -30,7 +30,7 @@ from cluster.errors import RunRejectedError
 from cluster.protocol import RunRequest
 
 Document = dict[str, Any]
-GROUP, VERSION, PLURAL = "ray.io", "v1", "rayjobs"
+GROUP, VERSION, KIND, PLURAL = "ray.io", "v1", "RayJob", "rayjobs"
 API = f"/apis/{GROUP}/{VERSION}"
 MISSING = (
     "the cluster has no RayJob (ray.io/v1), by which Kubernetes members run kind ray; ask its operator for KubeRay 1.0 or later, "
@@ -72,7 +72,7 @@ def rayjob_of(run: RunRequest, settings: RunSettings, place: Place, owner: Docum
     metadata = metadata_of(run, settings, name_of(run.run_id), owner)
     metadata["labels"] = metadata["labels"] | {RANK_LABEL: "0"}
     return {
-        "apiVersion": f"{GROUP}/{VERSION}", "kind": "RayJob", "metadata": metadata,
+        "apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": metadata,
         "spec": {
             "entrypoint": f"env {RANK_VARIABLE}=0 python -P -m cluster.backends.kubernetes.pod_main {REQUEST_FOLDER}",
             "submissionMode": "K8sJobMode",
