@@ -59,6 +59,7 @@ class Settings:
     keep_logs_days: float = 0.0
     keep_logs_bytes: int = 0
     keep_interval_s: float = 600.0
+    store_retry_s: float = 30.0
     capture: int = 0
     max_capture_bytes: int = 256 * 1024**2
     zone_labels: str = ""
@@ -135,6 +136,8 @@ def load(environ: dict[str, str] | None = None, **overrides: Any) -> Settings:
         raise ValueError(f"CPN_SCALE_UP_LIMIT_S={values['scale_up_limit_s']} must be more than 0")
     if not values.get("resize_settle_s", 0.0) >= 0:
         raise ValueError(f"CPN_RESIZE_SETTLE_S={values['resize_settle_s']} must be 0 or more")
+    if not values.get("store_retry_s", 1.0) > 0:
+        raise ValueError(f"CPN_STORE_RETRY_S={values['store_retry_s']} must be more than 0")
     if not values.get("keep_interval_s", 1.0) > 0:
         raise ValueError(f"CPN_KEEP_INTERVAL_S={values['keep_interval_s']} must be more than 0")
     for name, least in LEAST.items():

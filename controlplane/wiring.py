@@ -1,8 +1,8 @@
 """The control plane put together: store, bells, cycle, metrics and files, with the threads that drive them.
 
 Threads run beside the HTTP server and the store's writer: one runs cycles whenever its bell rings (or a delayed
-retry is due), one judges the members' health once a second, and one removes results and logs where they have a limit. All
-survive any single failure: it is logged, and the next turn tries again.
+retry is due), one judges the members' health once a second, one removes results and logs where they have a limit, and one
+moves results to the stores of their tenants. All survive any single failure: it is logged, and the next turn tries again.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from controlplane.files import RunFiles
 from controlplane.prefetch import Prefetch
 from controlplane.retention import Retention
 from controlplane.settings import Settings
+from controlplane.shipments import Shipments
 from controlplane.submissions import gathered_submissions
 from controlplane.tokens import TokenBook
 from controlplane.withdrawals import Withdrawals
@@ -50,6 +51,7 @@ from scheduler.wishes import scale_key
 log = logging.getLogger("cpn")
 T = TypeVar("T")
 IDLE_CYCLE_S = 1.0
+SENDING_S = 10.0
 RESTS, LONGEST_REST_S = 3.0, 0.25
 
 
@@ -78,16 +80,15 @@ class ControlPlane:
         self.submissions = gathered_submissions(store, self.bells, self.clock, settings)
         self.files = RunFiles(settings.data_dir, max_log_bytes=settings.max_log_bytes, max_result_bytes=settings.max_result_bytes)
         self.retention = Retention(settings, store, self.files)
+        self.shipments = Shipments(store, self.files, settings.store_retry_s)
         self.stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Begin to decide. Agents are asked to name their runs, because the database may be one that was restored."""
         self.store.write(lambda tx: fleet.want_introductions(tx.conn))
-        loops = [("cycle", self._cycle_loop), ("sweep", self._sweep_loop)]
-        if self.retention.any:
-            loops.append(("retention", self._retention_loop))
-        for name, loop in loops:
+        loops = [("cycle", self._cycle_loop), ("sweep", self._sweep_loop), ("retention", self._retention_loop)]
+        for name, loop in [*loops, ("shipments", lambda: self.shipments.run(self.clock.now, self.stopping))]:
             thread = threading.Thread(target=loop, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -101,8 +102,10 @@ class ControlPlane:
         """End the threads, then finish what is queued for the store."""
         self.stopping.set()
         self.bells.ring_all()
+        self.shipments.woken.set()
         for thread in self._threads:
-            thread.join()
+            # What is being sent to a store is not waited for: it is given up, and sent anew by the next server.
+            thread.join(SENDING_S if thread.name == "shipments" else None)
         self.store.close()
 
     def deciding(self) -> bool:
@@ -130,6 +133,7 @@ class ControlPlane:
         for cluster, since_placed, _ in done.started:
             if since_placed is not None:
                 self.waits.saw(cluster, since_placed)
+        self.shipments.ended(run_id for run_id, state, _ in done.ended if state == State.SUCCEEDED)
         for cluster, took_s in done.scaled:
             self.waits.saw(scale_key(cluster), took_s)
 
@@ -217,7 +221,8 @@ class ControlPlane:
     def _retention_loop(self) -> None:
         while True:
             try:
-                self.retention.sweep(self.clock.now())
+                if self.retention.sweep(self.clock.now()):
+                    self.shipments.look()
             except Exception:
                 log.exception("removing results and logs failed; the next turn tries again")
             if self.stopping.wait(self.settings.keep_interval_s):

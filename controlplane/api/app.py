@@ -23,7 +23,9 @@ from controlplane.api import (
     problems,
     products,
     queues,
+    results,
     speeds,
+    tenants,
     windows,
 )
 from controlplane.api.auth import deny_undeclared
@@ -35,7 +37,7 @@ from scheduler.store.session import ping
 VERSION = "0.1.0"
 PREFIX = "/v1"
 # Routes are tried in this order; what is called for every job comes first.
-PARTS = (agents, jobs, batches, job_logs, joining, clusters, products, queues, access, captures, windows, speeds, links)
+PARTS = (agents, jobs, results, batches, job_logs, joining, clusters, products, queues, tenants, access, captures, windows, speeds, links)
 
 
 def create_app(plane: ControlPlane | None) -> FastAPI:

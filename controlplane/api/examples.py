@@ -53,7 +53,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "name": "quarter-end", "cluster": "guizhou-guian", "nodes": ["node-1"], "tenant": "acme",
         "begins_at": "2026-12-31T00:00:00+08:00", "ends_at": "2027-01-03T00:00:00+08:00",
     },
-    "TenantRequest": {"name": "acme"},
+    "TenantRequest": {"name": "acme", "result_store": "s3://results-of-acme/cpn", "keep_results_days": 90},
+    "TenantPatch": {"keep_results_days": 30},
     "TokenRequest": {"role": "buyer", "tenant": "acme", "expires_in": "30d"},
     "JoinRequest": {"agent_token_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "cluster": "guizhou-guian"},
     "TargetRequest": {
@@ -169,6 +170,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "ResultView": {
         "job_id": "job-7k2mznq4wv3x", "run_id": "job-7k2mznq4wv3x-1", "preview": _PREVIEW,
         "files": [{"name": "result.parquet", "size_bytes": 912, "sha256": _VERSION["sha256"]}],
+        "place": {"state": "stored", "url": "s3://results-of-acme/cpn", "message": ""},
     },
     "Receipt": {
         "job_id": "job-7k2mznq4wv3x", "run_id": "job-7k2mznq4wv3x-1", "tenant": "acme", "purpose": "research",
@@ -196,7 +198,10 @@ ANSWERS: dict[str, dict[str, Any]] = {
         }],
         "warnings": [], "created_at": "2026-02-01T08:00:00Z",
     },
-    "TenantView": {"name": "acme", "created_at": "2026-02-01T08:00:00Z"},
+    "TenantView": {
+        "name": "acme", "created_at": "2026-02-01T08:00:00Z", "result_store": "s3://results-of-acme/cpn", "keep_results_days": 90.0,
+        "keep_results_bytes": None, "waiting_results": 0, "waiting_for": "",
+    },
     "TokenView": _TOKEN,
     "WindowView": {
         "name": "quarter-end", "purpose": "reservation", "cluster": "guizhou-guian", "nodes": ["node-1"], "tenant": "acme", "queue": None,

@@ -20,7 +20,7 @@ from controlplane.wiring import ControlPlane
 from scheduler.errors import ConflictError, NotFoundError
 from scheduler.holds import predecessors
 from scheduler.lifecycle import FINAL, Cause, State
-from scheduler.store import arrays, evictions, jobs, removals
+from scheduler.store import access, arrays, evictions, jobs, removals
 from scheduler.store.records import ArrayRecord, EventRecord, JobRecord, RunRecord
 from scheduler.store.session import Connection
 
@@ -89,12 +89,14 @@ def check_kept(plane: ControlPlane, job: JobRecord, what: removals.What) -> None
     """Raises an HTTP 410 when the result or the log of a job's current run was removed."""
     with plane.store.read() as conn:
         at = removals.removed(conn, job.run_id or "").get(what)
-    if at is not None:
-        setting = f"CPN_KEEP_{what.upper()}S_"
-        raise HTTPException(
-            410, f"the {what} of {job.id} was removed on {views.clock(views.moment(at))}, as the operator set by {setting}DAYS or "
-            f"{setting}BYTES; submit the job again to have a new one"
-        )  # fmt: skip
+        tenant = access.get_tenant(conn, job.tenant)
+    if at is None:
+        return
+    setting = f"as the operator set by CPN_KEEP_{what.upper()}S_DAYS or CPN_KEEP_{what.upper()}S_BYTES"
+    if what == "result" and (tenant.keep_results_days, tenant.keep_results_bytes) != (None, None):
+        setting = f"as is set for the tenant {tenant.name} (`cpn tenant show {tenant.name}`)"
+    when = views.clock(views.moment(at))
+    raise HTTPException(410, f"the {what} of {job.id} was removed on {when}, {setting}; submit the job again to have a new one")
 
 
 def load(plane: ControlPlane, principal: Principal, job_id: str) -> tuple[JobRecord, list[RunRecord]]:

@@ -1,30 +1,27 @@
-"""Jobs: plan, submit, follow, cancel, explain, result, receipt."""
+"""Jobs: plan, submit, follow, cancel, explain, receipt."""
 
 from __future__ import annotations
 
 import asyncio
-import mimetypes
 import re
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, HTTPException, Query, Response
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Header, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from controlplane.api import direct, views
 from controlplane.api.auth import Buyer, Plane, Reader
 from controlplane.api.explanation_schemas import ExplanationView
-from controlplane.api.found_jobs import Found, check_kept, explanation, find, in_full, load, look_up, page_views
+from controlplane.api.found_jobs import Found, explanation, find, in_full, load, look_up, page_views
 from controlplane.api.job_ids import new_job_id
 from controlplane.api.looking import look
 from controlplane.api.paging import Cursor, Limit, decode_number, encode
 from controlplane.api.promises import flexible_plan, told
 from controlplane.api.prose import verdict_view
 from controlplane.api.scaling import told_scaling
-from controlplane.api.schemas import EventView, JobView, Page, PlanView, ProgressView, ResultView
+from controlplane.api.schemas import EventView, JobView, Page, PlanView, ProgressView
 from controlplane.api.window_words import told_windows
 from controlplane.submissions import Submission
 from controlplane.tokens import Principal
@@ -32,11 +29,11 @@ from controlplane.wiring import ControlPlane
 from scheduler.admission import cancel, examine, settle_engine
 from scheduler.arrays import cancel_array, examine_array
 from scheduler.bells import job_bell
-from scheduler.errors import InvalidError, NotFoundError, Problem, RefusedError
+from scheduler.errors import InvalidError, Problem, RefusedError
 from scheduler.explain import plan_for
 from scheduler.lifecycle import FINAL, State
-from scheduler.store import jobs, ledger, small_results
-from scheduler.store.records import JobRecord, RunRecord
+from scheduler.store import jobs, ledger
+from scheduler.store.records import JobRecord
 from scheduler.store.session import Transaction
 from workloads.catalogue.pricing import Receipt
 from workloads.spec import JobSpec
@@ -44,8 +41,6 @@ from workloads.spec import JobSpec
 router = APIRouter(tags=["jobs"])
 Wait = Annotated[float, Query(ge=0, le=60, description="seconds to wait for news")]
 KEY = re.compile(r"^[\x21-\x7e]{1,200}$")
-FILE: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
-GONE: dict[int | str, dict[str, Any]] = {410: {"description": "It is not kept any more"}}
 REPEATED: dict[int | str, dict[str, Any]] = {200: {"model": JobView, "description": "The first job under this Idempotency-Key"}}
 
 
@@ -232,42 +227,6 @@ async def job_metrics(
             await _until(rung, left)
     items = [ProgressView(step=step, metrics=metrics, at=views.moment(at)) for _, step, metrics, at in found]
     return Page(items=items, next_cursor=str(found[-1][0]) if found else None)
-
-
-def _delivered(plane: ControlPlane, principal: Principal, job_id: str) -> tuple[JobRecord, RunRecord]:
-    job, runs = load(plane, principal, job_id)
-    run = next((run for run in runs if run.id == job.run_id), None)
-    if job.state != State.SUCCEEDED or run is None:
-        raise HTTPException(409, f"the job is {job.state}; there is a result only when it has succeeded (`cpn job wait {job_id}`)")
-    check_kept(plane, job, "result")
-    return job, run
-
-
-@router.get("/jobs/{job_id}/result", responses=GONE)
-async def job_result(job_id: str, principal: Buyer, plane: Plane) -> ResultView:
-    """The first rows of a table, and the files that the job delivered."""
-    return views.result_view(*await run_in_threadpool(_delivered, plane, principal, job_id))
-
-
-@router.get("/jobs/{job_id}/result/files/{name:path}", response_class=FileResponse, responses={**FILE, **GONE})
-async def job_result_file(job_id: str, name: str, principal: Buyer, plane: Plane) -> Response:
-    """One file of the result."""
-    filename = name.rsplit("/", 1)[-1]
-
-    def work() -> Path | bytes:
-        _, run = _delivered(plane, principal, job_id)
-        known = [file["name"] for file in run.files or []]
-        if name not in known:
-            raise NotFoundError(f"the result has no file {name!r}; it has: {', '.join(known) or 'none'}")
-        with plane.store.read() as conn:
-            small = small_results.get(conn, run.id, name)
-        return plane.files.result_path(run.id, name) if small is None else small
-
-    found = await run_in_threadpool(work)
-    if isinstance(found, Path):
-        return FileResponse(found, filename=filename)
-    kind = mimetypes.guess_type(filename)[0] or "text/plain"
-    return Response(found, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{filename}"'})
 
 
 @router.get("/jobs/{job_id}/receipt")

@@ -1,4 +1,4 @@
-"""Queues and tenants."""
+"""Queues."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 
 from cluster.computing_power import rated_models
-from controlplane.api import views
 from controlplane.api.auth import Operator, Plane, Reader
 from controlplane.api.paging import Cursor, Limit, page_of
 from controlplane.api.queue_schemas import QueuePatch, QueueRequest, QueueView
 from controlplane.api.queue_views import queue_views
-from controlplane.api.schemas import Page, TenantRequest, TenantView
+from controlplane.api.schemas import Page
 from controlplane.wiring import ControlPlane
 from scheduler.bells import CYCLE
 from scheduler.errors import NotFoundError
 from scheduler.freeze import read_world
 from scheduler.quotas import refuse_faults
-from scheduler.store import access, fleet, jobs
+from scheduler.store import fleet, jobs
 from scheduler.store.records import QueueRecord
 from scheduler.store.session import Transaction
 
@@ -86,22 +85,3 @@ async def get_queue(name: str, _principal: Reader, plane: Plane) -> QueueView:
     if name not in found:
         raise NotFoundError(f"there is no queue {name!r}")
     return found[name]
-
-
-@router.post("/tenants", status_code=201)
-async def create_tenant(request: TenantRequest, _principal: Operator, plane: Plane) -> TenantView:
-    """Create a tenant: who submits jobs and holds licences."""
-    now = plane.clock.now()
-    await asyncio.wrap_future(plane.write(lambda tx: access.add_tenant(tx.conn, request.name, now)))
-    return TenantView(name=request.name, created_at=views.moment(now))
-
-
-@router.get("/tenants")
-async def list_tenants(_principal: Operator, plane: Plane, cursor: Cursor = None, limit: Limit = 100) -> Page[TenantView]:
-    """All tenants, by name."""
-
-    def work() -> list[TenantView]:
-        with plane.store.read() as conn:
-            return [TenantView(name=name, created_at=views.moment(at)) for name, at in access.list_tenants(conn)]
-
-    return page_of(await run_in_threadpool(work), lambda view: view.name, cursor, limit)

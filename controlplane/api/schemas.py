@@ -28,6 +28,8 @@ from controlplane.api.progress_schemas import JobProgress
 from controlplane.api.progress_schemas import ProgressView as ProgressView
 from controlplane.api.score_schemas import ScoreAspect as ScoreAspect
 from controlplane.api.speed_schemas import SpeedView
+from controlplane.api.tenant_schemas import ResultPlace
+from controlplane.api.tenant_schemas import TenantRequest as TenantRequest
 from workloads.catalogue.pricing import Quote
 from workloads.catalogue.product import Column, Format, Product, ProductVersion, Replica
 from workloads.engines import EngineChoice
@@ -87,19 +89,6 @@ class ProductView(Answer):
 
     product: Product
     versions: list[ProductVersion]
-    created_at: datetime
-
-
-class TenantRequest(Asked):
-    """A new tenant."""
-
-    name: Name
-
-
-class TenantView(Answer):
-    """A tenant: who submits jobs and holds licences."""
-
-    name: str
     created_at: datetime
 
 
@@ -252,6 +241,7 @@ class ResultView(Answer):
     run_id: str
     preview: Preview | None
     files: list[ResultFile]
+    place: ResultPlace
 
 
 class TargetRequest(Asked):

@@ -14,6 +14,7 @@ from controlplane.api.price_schemas import TariffView
 from controlplane.api.progress_schemas import JobProgress
 from controlplane.api.prose import waiting_words
 from controlplane.api.scaling_schemas import NodeTypeView, ScalingView
+from controlplane.api.tenant_schemas import ResultPlace
 from monitoring.capacity import Capacity, NodeUse, Power
 from monitoring.targets import standing
 from scheduler.holds import holds
@@ -106,11 +107,11 @@ def event_view(event: EventRecord) -> schemas.EventView:
     )
 
 
-def result_view(job: JobRecord, run: RunRecord) -> schemas.ResultView:
+def result_view(job: JobRecord, run: RunRecord, place: ResultPlace) -> schemas.ResultView:
     """What the current run of a job delivered."""
     preview = Preview.model_validate(run.preview) if run.preview else None
     return schemas.ResultView(
-        job_id=job.id, run_id=run.id, preview=preview, files=[ResultFile.model_validate(file) for file in run.files or []]
+        job_id=job.id, run_id=run.id, preview=preview, files=[ResultFile.model_validate(file) for file in run.files or []], place=place
     )
 
 

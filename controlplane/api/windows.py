@@ -41,7 +41,7 @@ async def _add(plane: ControlPlane, asked: WindowRecord, cpu: float = 0.0, memor
         known = Known(
             nodes={cluster.name: [row for row in rows if row.cluster == cluster.name] for cluster in fleet.list_clusters(tx.conn)},
             queues=frozenset(item.name for item in fleet.list_queues(tx.conn)),
-            tenants=frozenset(name for name, _ in access.list_tenants(tx.conn)), windows=list_windows(tx.conn, now),
+            tenants=frozenset(tenant.name for tenant in access.list_tenants(tx.conn)), windows=list_windows(tx.conn, now),
         )  # fmt: skip
         window = asked
         if cpu > 0 or memory_bytes > 0:

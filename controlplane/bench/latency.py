@@ -19,7 +19,8 @@ from typing import Any
 
 import httpx
 
-from controlplane.api.schemas import TenantRequest, VersionRequest
+from controlplane.api.schemas import VersionRequest
+from controlplane.api.tenant_schemas import TenantRequest
 from controlplane.bench.errors import BenchError
 from controlplane.bench.figures import quantiles_ms
 from controlplane.bench.networks import CLUSTER, TENANT, one_ray

@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from controlplane.api.schemas import JobView, TenantRequest, VersionRequest
+from controlplane.api.schemas import JobView, VersionRequest
+from controlplane.api.tenant_schemas import TenantRequest
 from controlplane.bench.errors import BenchError
 from controlplane.bench.networks import CLUSTER, TENANT, one_ray
 from controlplane.client import Client

@@ -21,7 +21,8 @@ import httpx
 
 import controlplane
 from cluster.model import ClusterSpec, Node
-from controlplane.api.schemas import TenantRequest, TokenRequest
+from controlplane.api.schemas import TokenRequest
+from controlplane.api.tenant_schemas import TenantRequest
 from controlplane.bench.errors import BenchError
 from controlplane.bench.memory_member import MemoryMember
 from controlplane.bench.networks import ANY_PORT, CLUSTER, TENANT, one_ray

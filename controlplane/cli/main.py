@@ -32,7 +32,7 @@ GROUPS = {
     "queue": ("controlplane.cli.queues:app", "The queues that jobs wait in."),
     "reservation": ("controlplane.cli.windows:reservations", "Nodes kept for a tenant or a queue for a time."),
     "maintenance": ("controlplane.cli.windows:maintenance", "Times at which nodes take no work."),
-    "tenant": ("controlplane.cli.queues:tenants", "The tenants: who submits jobs and holds licences."),
+    "tenant": ("controlplane.cli.tenants:app", "The tenants: who submits jobs and holds licences."),
     "job": ("controlplane.cli.jobs:app", "Jobs: plan, submit, follow, explain, settle."),
     "speed": ("controlplane.cli.speeds:app", "How fast like jobs are on each accelerator model."),
     "target": ("controlplane.cli.capacity:targets", "Targets for the network's computing power."),

@@ -1,4 +1,4 @@
-"""`cpn queue` and `cpn tenant`: where jobs wait, and whose they are."""
+"""`cpn queue`: where jobs wait."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from controlplane.cli.text import clock, joined, number, size
 
 if TYPE_CHECKING:
     from controlplane.api.queue_schemas import QueueView
-    from controlplane.api.schemas import Page, TenantView
+    from controlplane.api.schemas import Page
 
 app = group()
-tenants = group()
 
 
 Parent = Annotated[str | None, typer.Option(metavar="QUEUE", help="The queue that it is below.", autocompletion=completion.queues)]
@@ -234,36 +233,3 @@ def _details(item: QueueView) -> None:
 
 def _amount(resource: str, value: float) -> str:
     return size(value) if resource == "memory" else number(round(value, 3))
-
-
-@tenants.command("create")
-def create_tenant(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="TENANT", help="The name to give it.")],
-    output: Output = "table",
-) -> None:
-    """Create a tenant."""
-    from controlplane.api.schemas import TenantRequest
-    from controlplane.cli.documents import validated
-
-    with connect(context) as client:
-        show(
-            client.create_tenant(validated(TenantRequest, {"name": name}, "the tenant")),
-            output,
-            lambda found: print(f"created tenant {found.name}"),
-        )
-
-
-@tenants.command("list")
-def list_tenants(context: typer.Context, output: Output = "table") -> None:
-    """All tenants."""
-    with connect(context) as client:
-        show(client.tenants(), output, _tenant_table)
-
-
-def _tenant_table(page: Page[TenantView]) -> None:
-    grid(
-        ["NAME", "CREATED"],
-        [(item.name, clock(item.created_at)) for item in page.items],
-        none="no tenants yet; make one with `cpn tenant create`",
-    )

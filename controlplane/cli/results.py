@@ -20,21 +20,30 @@ from workloads.runners.partitions import read_part
 if TYPE_CHECKING:
     from cluster.protocol import Preview, ResultFile
     from controlplane.api.schemas import ResultView
+    from controlplane.api.tenant_schemas import ResultPlace
     from controlplane.client import Client
 
 BATCH_ROWS = 10_000
 
 
 def print_result(view: ResultView) -> None:
-    """The first rows, if it is a table, and the files."""
+    """The first rows, if it is a table, the files, and where they lie, unless that is the server's directory."""
     if view.preview is not None:
         print_preview(view.preview)
     if view.files:
         if view.preview is not None:
             heading("Files")
         grid(["FILE", ">SIZE", "SHA-256"], [(file.name, size(file.size_bytes), file.sha256[:12]) for file in view.files])
+        _say_where(view.place)
     if view.preview is None and not view.files:
         say("the job delivered nothing; files that it writes to CPN_OUTPUT_DIR become its result")
+
+
+def _say_where(place: ResultPlace) -> None:
+    if place.state == "waiting":
+        say(f"with the server until {place.url} can be used: {place.message}")
+    elif place.url is not None:
+        say(f"in {place.url}" if place.state == "stored" else f"on the way to {place.url}")
 
 
 def print_preview(preview: Preview) -> None:

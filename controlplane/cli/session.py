@@ -62,8 +62,7 @@ def connect(context: typer.Context) -> Client:
 
 def client_for(found: Access, answer_s: float | None = None, connect_s: float | None = None) -> Client:
     """A client for a server. Times in seconds; None: the client's own."""
-    from controlplane import client
+    from controlplane.client import Client as Open
+    from controlplane.transport import ANSWER_S, CONNECT_S
 
-    return client.Client(
-        found.server, found.token, transport=transport, answer_s=answer_s or client.ANSWER_S, connect_s=connect_s or client.CONNECT_S
-    )
+    return Open(found.server, found.token, transport=transport, answer_s=answer_s or ANSWER_S, connect_s=connect_s or CONNECT_S)

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from cluster.backends.ray.local import LocalRay
 from cluster.model import ClusterSpec
-from controlplane.api.schemas import LicenceRequest, TenantRequest, VersionRequest
+from controlplane.api.schemas import LicenceRequest, VersionRequest
+from controlplane.api.tenant_schemas import TenantRequest
 from controlplane.client import Client
 from controlplane.network import LocalNetwork, Member, NetworkError, Say
 from controlplane.tpch import TABLES, make_data, queries

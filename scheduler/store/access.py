@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
@@ -14,11 +15,37 @@ _TENANT = select(tenants.c.name).where(tenants.c.name == bindparam("of_name"))
 _TOKEN = select(tokens).where(tokens.c.hash == bindparam("of_hash"))
 
 
-def add_tenant(conn: Connection, name: str, now: float) -> None:
-    """Create a tenant. Raises ConflictError when the name is taken."""
+@dataclass(frozen=True)
+class Tenant:
+    """Who submits jobs. `result_store` is a URL, None for the server's directory; a limit that is None is the one that holds for all."""
+
+    name: str
+    created_at: float
+    result_store: str | None
+    keep_results_days: float | None
+    keep_results_bytes: int | None
+
+
+def add_tenant(conn: Connection, name: str, now: float, **terms: Any) -> None:
+    """Create a tenant, with these columns. Raises ConflictError when the name is taken."""
     if has_tenant(conn, name):
         raise ConflictError(f"there is a tenant {name!r} already")
-    conn.execute(insert(tenants).values(name=name, created_at=now))
+    conn.execute(insert(tenants).values(name=name, created_at=now, **terms))
+
+
+def update_tenant(conn: Connection, name: str, **terms: Any) -> None:
+    """Change these columns. Raises NotFoundError."""
+    get_tenant(conn, name)
+    if terms:
+        conn.execute(update(tenants).where(tenants.c.name == name).values(**terms))
+
+
+def get_tenant(conn: Connection, name: str) -> Tenant:
+    """One tenant. Raises NotFoundError."""
+    row = conn.execute(select(tenants).where(tenants.c.name == name)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no tenant {name!r}")
+    return Tenant(*row)
 
 
 def has_tenant(conn: Connection, name: str) -> bool:
@@ -26,9 +53,9 @@ def has_tenant(conn: Connection, name: str) -> bool:
     return conn.execute(_TENANT, {"of_name": name}).first() is not None
 
 
-def list_tenants(conn: Connection) -> list[tuple[str, float]]:
-    """(name, created at) by name."""
-    return [(row.name, row.created_at) for row in conn.execute(select(tenants).order_by(tenants.c.name))]
+def list_tenants(conn: Connection) -> list[Tenant]:
+    """All tenants, by name."""
+    return [Tenant(*row) for row in conn.execute(select(tenants).order_by(tenants.c.name))]
 
 
 def add_token(conn: Connection, token: TokenRecord) -> None:

@@ -32,7 +32,8 @@ metadata = MetaData(naming_convention={
 Sequence = BigInteger().with_variant(Integer, "sqlite")
 
 tenants = Table("tenants", metadata,
-    Column("name", String(63), primary_key=True), Column("created_at", Float, nullable=False))  # fmt: skip
+    Column("name", String(63), primary_key=True), Column("created_at", Float, nullable=False), Column("result_store", Text),
+    Column("keep_results_days", Float), Column("keep_results_bytes", BigInteger))  # fmt: skip
 
 tokens = Table("tokens", metadata,
     Column("id", String(80), primary_key=True), Column("hash", String(64), nullable=False, unique=True),
@@ -187,6 +188,11 @@ receipts = Table("receipts", metadata,
 small_results = Table("small_results", metadata,
     Column("run_id", String(48), primary_key=True), Column("name", Text, primary_key=True),
     Column("content", LargeBinary, nullable=False))  # fmt: skip
+
+# Results that lie in a store of their tenant's, or are on the way there (stored_at is null).
+placed_results = Table("placed_results", metadata,
+    Column("run_id", String(48), primary_key=True), Column("url", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False), Column("stored_at", Float))  # fmt: skip
 
 # Results and logs that were kept long enough. what: result | log.
 removals = Table("removals", metadata,

@@ -17,6 +17,7 @@ import controlplane.api.explanation_schemas
 import controlplane.api.joining_schemas
 import controlplane.api.queue_schemas
 import controlplane.api.schemas
+import controlplane.api.tenant_schemas
 import controlplane.api.window_schemas
 import workloads.catalogue.licence
 import workloads.catalogue.pricing
@@ -36,6 +37,7 @@ SOURCES = (
     controlplane.api.window_schemas,
     controlplane.api.explanation_schemas,
     controlplane.api.joining_schemas,
+    controlplane.api.tenant_schemas,
     cluster.model,
     cluster.protocol,
     workloads.catalogue.pricing,

@@ -58,7 +58,7 @@ class Tenants:
     def there(self) -> list[str]:
         """The names that are stored."""
         with self._store.read() as conn:
-            return [name for name, _ in access.list_tenants(conn)]
+            return [tenant.name for tenant in access.list_tenants(conn)]
 
 
 def answer(future: Future[str]) -> Any:

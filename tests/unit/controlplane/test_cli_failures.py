@@ -88,7 +88,8 @@ def test_control_characters_of_others_do_not_reach_the_terminal(server: FakeServ
 
 
 def test_all_pages_of_a_list_are_asked_for(server: FakeServer) -> None:
-    tenants = [{"name": name, "created_at": "2026-01-01T00:00:00Z"} for name in ("a", "b")]
+    usual = {"result_store": None, "keep_results_days": None, "keep_results_bytes": None, "waiting_results": 0, "waiting_for": ""}
+    tenants = [{"name": name, "created_at": "2026-01-01T00:00:00Z", **usual} for name in ("a", "b")]
     server.answers["GET /tenants"] = [page(tenants[0], next_cursor="c1"), page(tenants[1])]
     result = server.run("tenant", "list")
     assert [line.split()[0] for line in result.stdout.splitlines()[2:]] == ["a", "b"]

@@ -26,7 +26,7 @@ cluster: register token start-local stop-local doctor list show change cordon un
 node: list
 product: publish list show grant revoke
 queue: change create list show
-tenant: create list
+tenant: create change show list
 maintenance: create list remove
 reservation: create list show remove
 link: list
