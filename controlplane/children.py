@@ -39,6 +39,12 @@ class Child:
         """Whether it was started and has not ended."""
         return self._leashed is not None and self._leashed.process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """The process whose only child it is: what watches over it. Started ones only."""
+        assert self._leashed is not None
+        return self._leashed.process.pid
+
     def log_tail(self, lines: int = 12) -> str:
         """The last lines that it wrote."""
         with contextlib.suppress(OSError):

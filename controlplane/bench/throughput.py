@@ -24,6 +24,7 @@ from cluster.model import ClusterSpec, Node
 from controlplane.api.schemas import TokenRequest
 from controlplane.api.tenant_schemas import TenantRequest
 from controlplane.bench.errors import BenchError
+from controlplane.bench.figures import cpu_s
 from controlplane.bench.memory_member import MemoryMember
 from controlplane.bench.networks import ANY_PORT, CLUSTER, TENANT, one_ray
 from controlplane.client import Client
@@ -48,11 +49,11 @@ def run_throughput(folder: Path, *, jobs: int, backend: Backend, clients: int, b
     environ = {**os.environ, "CPN_ALLOW_SIMULATED": "1", "CPN_MAX_BATCH": str(max(batch, 1000))}
     with _network(backend, folder, say, environ) as (network, member):
         say(f"{jobs:,} jobs, {batch} a request, {clients} clients")
-        before_s, own_before_s = _cpu_s(folder), time.process_time()
+        before_s, own_before_s = cpu_s(_server_pid(folder)), time.process_time()
         told = _submit(network, _spec(backend), jobs, clients, batch)
         say(f"submitted after {told['ended'] - told['began']:.1f} s")
         _await_end(network, jobs, member)
-        used_s, peak_mib, own_s = _cpu_s(folder) - before_s, _peak_mib(folder), time.process_time() - own_before_s
+        used_s, peak_mib, own_s = cpu_s(_server_pid(folder)) - before_s, _peak_mib(folder), time.process_time() - own_before_s
         started = dict(member.cluster.started) if member else {}
     settings = load(environ, data_dir=folder)
     found = _account(settings, told["ids"])
@@ -171,12 +172,6 @@ def _all_ended(client: Client) -> bool:
 
 def _server_pid(folder: Path) -> int:
     return int(json.loads((folder / SERVER_FILE).read_text())["pid"])
-
-
-def _cpu_s(folder: Path) -> float:
-    """Processor time that the server has used, in user and system mode (proc(5): stat), which depends little on what else runs."""
-    fields = Path(f"/proc/{_server_pid(folder)}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _peak_mib(folder: Path) -> float:

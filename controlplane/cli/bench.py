@@ -190,6 +190,43 @@ def _map_table(document: dict[str, Any]) -> None:
     say(f"\ncpn does {document['ratio']:.2f} times as many rows a second; from start to end {document['ratio_whole']:.2f} times as fast.")
 
 
+@app.command("overhead")
+def overhead(
+    seconds: Annotated[float, typer.Option(min=0.1, max=86_400.0, help="How long the command works, about.")] = 60.0,
+    peer: Annotated[Literal["direct"], typer.Option(help="What is measured beside it, in the same run: the command by hand.")] = "direct",
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each side, in turns.")] = 3,
+    output: Output = "table",
+) -> None:
+    """What cpn adds to a long job: the same command by hand and as a job, and the processor time of server and agent meanwhile.
+
+    Brings up a network with one real Ray on this machine, in a temporary folder, and stops it again. Progress goes to standard error.
+    """
+    from controlplane.bench.overhead import run_overhead
+
+    with _bench_folder() as folder:
+        document = run_overhead(folder, seconds=seconds, rounds=rounds, say=note)
+    if output == "table":
+        _overhead_table(document, peer)
+    else:
+        print_document(document, output)
+
+
+def _overhead_table(document: dict[str, Any], peer: str) -> None:
+    table = [
+        (name, *(span(found[key]) for key in ("whole_s", "work_s", "beyond_work_s", "cpu_s")))
+        for name, found in (("cpn", document["cpn"]), (peer, document["direct"]))
+    ]
+    title = f"A command of about {span(document['seconds'])}, medians of {document['rounds']} runs each"
+    grid(["SIDE", ">WHOLE", ">WORK", ">BEYOND THE WORK", ">PROCESSOR TIME OF THE WORK"], table, title=title)
+    running, idle = (document["control_cpu_s_per_s"][state] for state in ("running", "idle"))
+    say(
+        f"\nThrough cpn it took {document['ratio']:.4f} times as long; beyond the work {span(document['added_s'])} more, "
+        f"{document['added_part']:.2%} of the whole by hand. For a second of the run the server used {running['server'] * 1000:.1f} ms of "
+        f"processor time and the agent {running['agent'] * 1000:.1f} ms; where nothing runs {idle['server'] * 1000:.1f} ms and "
+        f"{idle['agent'] * 1000:.1f} ms."
+    )
+
+
 @contextmanager
 def _bench_folder() -> Iterator[Path]:
     """A folder for one benchmark; what keeps it from being carried out ends the command in words."""

@@ -1,4 +1,4 @@
-"""`cpn bench throughput` and `cpn bench latency` as a person runs them: one document, whole accounts, nothing left behind."""
+"""`cpn bench throughput`, `latency` and `overhead` as a person runs them: one document, whole accounts, nothing left behind."""
 
 from __future__ import annotations
 
@@ -41,3 +41,19 @@ def test_latency_is_measured_beside_rays_own_jobs(tmp_path: Path) -> None:
 def test_throughput_on_a_real_ray(tmp_path: Path) -> None:
     document = Cpn(tmp_path).run("bench", "throughput", "--jobs", "20", "--backend", "ray", "--batch", "5", "-o", "json").document
     assert [document[name] for name in ("jobs", "backend", "lost", "doubled")] == [20, "ray", 0, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_what_cpn_adds_to_a_long_job_is_measured_beside_the_command_by_hand(tmp_path: Path) -> None:
+    said = Cpn(tmp_path).run("bench", "overhead", "--seconds", "1", "--rounds", "2", "--peer", "direct", "-o", "json", TMPDIR=str(tmp_path))
+    document = said.document
+    assert list(document) == [
+        "seconds", "rounds", "cpn", "direct", "ratio", "ratio_work_cpu", "added_s", "added_part", "control_cpu_s_per_s",
+    ]  # fmt: skip
+    assert (document["seconds"], document["rounds"]) == (1.0, 2)
+    for side in (document["cpn"], document["direct"]):
+        assert 0 < side["cpu_s"] <= side["work_s"] * 1.01 < side["whole_s"] * 1.01
+    assert document["control_cpu_s_per_s"]["running"]["server"] > 0
+    assert not list(tmp_path.glob("cpn-bench-*"))

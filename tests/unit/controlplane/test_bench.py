@@ -1,18 +1,21 @@
-"""The documents of `cpn bench latency` and `cpn bench throughput`, and the clients that submit."""
+"""The documents of `cpn bench latency`, `throughput` and `overhead`, and the clients that submit."""
 
 from __future__ import annotations
 
 import json
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from subprocess import PIPE, Popen
 from threading import Thread
 from typing import Any
 
 import pytest
 
-from controlplane.bench import latency, submitters, throughput
-from controlplane.bench.figures import machine, quantiles_ms
+from controlplane.bench import latency, overhead, submitters, throughput
+from controlplane.bench.figures import cpu_s, machine, quantiles_ms, tree_cpu_s
 from controlplane.bench.latency import DONE, START
+from controlplane.bench.overhead import Timed
 from controlplane.settings import load
 from scheduler.store.account import Account
 
@@ -89,3 +92,41 @@ def test_clients_submit_all(batch: int, path: str, sizes: list[int]) -> None:
         server.shutdown()
     assert ids == ["job"] * 7
     assert (set(desk.paths), sorted(desk.sizes[: len(sizes)])) == ({path}, sizes)  # type: ignore[attr-defined]
+
+
+def test_the_document_of_overhead() -> None:
+    ours = [Timed(whole, whole - 0.5, 10.0, 0.02, 0.01) for whole in (10.5, 10.6, 30.0)]
+    peer = [Timed(whole, whole - 0.25, 10.0, 0.01, 0.0) for whole in (10.0, 10.1, 10.0)]
+    assert overhead.document_of(10.0, ours, peer) == {
+        "seconds": 10.0,
+        "rounds": 3,
+        "cpn": {"whole_s": 10.6, "work_s": 10.1, "cpu_s": 10.0, "beyond_work_s": 0.5},
+        "direct": {"whole_s": 10.0, "work_s": 9.75, "cpu_s": 10.0, "beyond_work_s": 0.25},
+        "ratio": 1.06,
+        "ratio_work_cpu": 1.0,
+        "added_s": 0.25,
+        "added_part": 0.025,
+        "control_cpu_s_per_s": {"running": {"server": 0.02, "agent": 0.01}, "idle": {"server": 0.01, "agent": 0.0}},
+    }
+
+
+BUSY_FAMILY = """
+import json, resource, subprocess, sys
+burn = [sys.executable, "-c", "sum(range(4_000_000)); print(flush=True); input()"]
+subprocess.run(burn, input=b"\\n", stdout=subprocess.DEVNULL, check=True)
+living = subprocess.Popen(burn, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+living.stdout.readline()
+print(json.dumps([living.pid, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime]), flush=True)
+input()
+living.communicate(b"\\n")
+"""
+
+
+def test_processor_time_counts_a_process_with_its_children_that_live_and_that_have_ended() -> None:
+    with Popen([sys.executable, "-c", BUSY_FAMILY], stdin=PIPE, stdout=PIPE) as process:
+        assert process.stdout is not None
+        living, ended_s = json.loads(process.stdout.readline())
+        parts = cpu_s(process.pid), cpu_s(living), ended_s
+        assert min(parts) > 0
+        assert tree_cpu_s(process.pid) > sum(parts) - 0.05, "all of them, by the kernel's hundredths of a second"
+        process.communicate(b"\n")

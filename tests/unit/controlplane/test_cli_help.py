@@ -34,7 +34,7 @@ job: plan submit list show wait logs cancel explain result receipt metrics
 speed: list
 target: list set
 token: create list revoke
-bench: scale explain placement latency throughput map distributed-sql
+bench: scale explain placement latency throughput map overhead distributed-sql
 """
 
 
