@@ -19,7 +19,8 @@ from kubernetes.aio.config.incluster_config import SERVICE_CERT_FILENAME, SERVIC
 from cluster.errors import AuthenticationError
 
 DEFAULT_NAMESPACE = "cpn"
-CONNECTIONS = 32
+# The log of each worker that runs is followed on a line of its own.
+CONNECTIONS = 4000
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import resource
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from cluster.backends.kubernetes.access import CONNECTIONS
 from cluster.backends.kubernetes.board import Board
 from cluster.backends.kubernetes.client import KubeClient
 from cluster.backends.kubernetes.making import Maker
@@ -69,6 +71,7 @@ class KubernetesBackend:
     async def open(self) -> None:
         """Connect, and begin to watch. Raises ClusterError."""
         self._journals = Journals(self._directory)
+        _allow_descriptors(CONNECTIONS)
         await self._stock.open()
         await self._board.open()
         if why := await self._add_rayjobs():
@@ -203,6 +206,14 @@ class KubernetesBackend:
         attempt = self._attempts.get(self._labels.get(label, ""))
         if attempt is not None:
             attempt.notice()
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """As many open files as there may be lines, as far as this process may have them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def as_pods_run_it(run: RunRequest) -> RunRequest:
