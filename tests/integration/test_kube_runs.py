@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from cluster.protocol import RunFinished, RunRequest, RunStarted
 from tests.kube.kubelet import Kubelet
 from tests.kube.local_pod import MISSING_IMAGE
 from tests.kube.scene import Scene, scene
-from tests.ray_runs import command, request, script
+from tests.ray_runs import command, delivered, request, script
 
 pytestmark = [pytest.mark.kube, pytest.mark.timeout(240)]
 
@@ -100,6 +101,24 @@ def test_results_come_through_the_log_up_to_its_limit(kubelet: Kubelet, tmp_path
             assert (finished.outcome, finished.category, finished.files) == ("failed", "result", ())
             assert f"over the {RESULT_BYTES} bytes" in finished.message
             await forget(here, fits, beyond)
+
+    asyncio.run(scenario())
+
+
+def test_an_agent_that_ends_before_it_has_told_the_end_leaves_the_result_to_the_next(kubelet: Kubelet, tmp_path: Path) -> None:
+    run = script("node-1", 'echo whole > "$CPN_OUTPUT_DIR/result"')
+
+    async def scenario() -> None:
+        async with scene(kubelet, SPACE, tmp_path) as here:
+            await here.run(run)
+        journal = tmp_path / "journal" / f"{run.run_id}.jsonl"
+        lines = journal.read_text().splitlines(keepends=True)
+        assert "finished" in json.loads(lines[-1])
+        journal.write_text("".join(lines[:-1]))
+        async with scene(kubelet, SPACE, tmp_path) as here:
+            finished = await here.ended(run)
+            assert (finished.outcome, delivered(finished)) == ("succeeded", b"whole\n")
+            await forget(here, run)
 
     asyncio.run(scenario())
 

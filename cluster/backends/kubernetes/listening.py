@@ -11,7 +11,7 @@ from cluster.backends.kubernetes.client import KubeClient
 from cluster.backends.kubernetes.objects import CONTAINER
 from cluster.backends.kubernetes.pods import PodFacts
 from cluster.backends.kubernetes.records import RecordReader
-from cluster.errors import ClusterError, NotThereError, PermanentError
+from cluster.errors import ClusterError, NotThereError, PermanentError, WorkerGoneError
 from cluster.runs.attempt import cancel
 from cluster.runs.outbox import Batch
 
@@ -42,6 +42,23 @@ class Listener:
         if not self.busy and not self.heard_end and not self.silent:
             self._task = asyncio.create_task(self._listen(take), name=f"log of {pod.name}")
             self._task.add_done_callback(lambda _task: ended())
+
+    async def read_files(self, pod: PodFacts) -> None:
+        """Take in the files of the result from the log of a pod that has ended, where an earlier agent has heard the rest.
+
+        Raises WorkerGoneError when it cannot be had any more.
+        """
+        tries = 0
+        while True:
+            try:
+                await self._read(pod.name, lambda _batch: None)
+                return
+            except PermanentError as error:
+                raise WorkerGoneError(f"the log of {pod.name} has the result and cannot be read: {error}") from error
+            except ClusterError as error:
+                log.warning("the log of %s cannot be read now: %s", pod.name, error)
+            await asyncio.sleep(AGAIN_S[min(tries, len(AGAIN_S) - 1)])
+            tries += 1
 
     def hang_up(self) -> None:
         """End this line; `follow` takes another."""

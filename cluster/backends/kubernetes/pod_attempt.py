@@ -224,7 +224,8 @@ class PodAttempt(Attempt):
 
     def _recall(self, batch: Batch) -> None:
         if "worker" in batch:
-            self._listeners[batch["worker"]].reader.taken = batch["n"]
+            listener = self._listeners[batch["worker"]]
+            listener.reader.taken, listener.heard_end = batch["n"], "finished" in batch
 
     def _end_worker(self, rank: int, end: dict[str, Any]) -> None:
         self._absorb(rank, {"finished": {"at": time.time(), **end}})
@@ -269,7 +270,14 @@ class PodAttempt(Attempt):
 
     async def _collect(self, end: dict[str, Any]) -> tuple[ResultFile, ...]:
         """The result's files as they came with the log. Raises WorkerGoneError when one did not."""
-        held = {name: bytes(data) for name, data in self._listeners[0].reader.files.items()}
+        listener = self._listeners[0]
+        if any(file["name"] not in listener.reader.files for file in end["files"]):
+            # An earlier agent has heard the end, and the files were in its memory.
+            for pod in self._board.pods(self.run.run_id):
+                self._meet(pod)
+            if 0 in self._pods:
+                await listener.read_files(self._pods[0])
+        held = {name: bytes(data) for name, data in listener.reader.files.items()}
         for file in end["files"]:
             if len(held.get(file["name"], b"")) != file["size_bytes"]:
                 raise WorkerGoneError(f"the result file {file['name']} is not in its pod's log any more")
