@@ -58,6 +58,7 @@ class KubernetesEndpoint(_Frozen):
     priority_class: str = Field(default="", max_length=253, description="of the runs' pods; left out, the cluster's default")
     service_account: str = Field(default="", max_length=253, description="of the runs' pods; left out, the namespace's default")
     pull_secret: str = Field(default="", max_length=253, description="with which the image is pulled")
+    local_queue: str = Field(default="", max_length=253, description="the LocalQueue of Kueue in which runs wait; left out, in none")
 
 
 class Endpoint(_Frozen):

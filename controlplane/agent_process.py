@@ -23,10 +23,10 @@ import uvloop
 from cluster.agent import Agent, AgentSupersededError
 from cluster.drivers import Driver
 from cluster.errors import AuthenticationError, ClusterError, PermanentError
-from cluster.link import HttpLink
 from cluster.model import Endpoint, KubernetesEndpoint, LeasePolicy
 from cluster.protocol import ClusterBackend
 from cluster.replicas import read_limits
+from controlplane.agent_signs import ANSWERED, NotedLink, show_life, write_sign
 from controlplane.collector import calm_collector
 from scheduler.clock import SystemClock
 
@@ -77,8 +77,9 @@ def main(*, cluster: str, server: str, token: str, backend: str, endpoint: Endpo
     calm_collector()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            driven, link = make_backend(cluster, backend, endpoint, data_dir), HttpLink(server, token, cluster)
-            runner.run(_run(driven, link, data_dir / LEASE_POLICY, end_with_parent))
+            driven = make_backend(cluster, backend, endpoint, data_dir)
+            link = NotedLink(server, token, cluster, partial(write_sign, data_dir, ANSWERED))
+            runner.run(_run(driven, link, data_dir, end_with_parent))
     except AuthenticationError as error:
         log.error("%s", error)
         return REFUSED
@@ -106,7 +107,8 @@ def keep_policy(path: Path, policy: LeasePolicy) -> None:
         log.warning("%s cannot be written: %s", path, error.strerror)
 
 
-async def _run(backend: ClusterBackend, link: HttpLink, policy: Path, end_with_parent: bool) -> None:
+async def _run(backend: ClusterBackend, link: NotedLink, data_dir: Path, end_with_parent: bool) -> None:
+    policy = data_dir / LEASE_POLICY
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -116,9 +118,11 @@ async def _run(backend: ClusterBackend, link: HttpLink, policy: Path, end_with_p
         backend, link, clock=SystemClock(), agent_id=f"agent-{secrets.token_hex(8)}", on_lease_lost=read_policy(policy),
         on_policy=partial(keep_policy, policy),
     )  # fmt: skip
+    living = asyncio.create_task(show_life(data_dir))
     try:
         await agent.run(stop)
     finally:
+        living.cancel()
         await link.close()
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from controlplane.cli import completion, local_clusters
+from controlplane.cli import completion, kube_members, local_clusters
 from controlplane.cli.cluster_details import accelerators_in_use, cluster_details, others_hold
 from controlplane.cli.failures import usage
-from controlplane.cli.kube_options import Image, Kubeconfig, KubeContext, Namespace, Tolerate, kubernetes_part
+from controlplane.cli.kube_options import Image, Kubeconfig, KubeContext, LocalQueue, Namespace, Tolerate, kubernetes_part
 from controlplane.cli.options import ClusterName, Output, group
 from controlplane.cli.output import grid, note, show
 from controlplane.cli.session import connect
@@ -83,6 +83,7 @@ def register(
     namespace: Namespace = None,
     image: Image = None,
     tolerate: Tolerate = None,
+    local_queue: LocalQueue = None,
     inbound_bandwidth: Annotated[float | None, typer.Option(metavar="MIB_S", help="Speed of transfers to it, in MiB/s.")] = None,
     on_lease_lost: LeaseEnd = None,
     ray_jobs: RayJobsSwitch = None,
@@ -102,7 +103,7 @@ def register(
     _merge(document, "prices", {**prices, "accelerator_hour": _pairs("--accelerator-price", accelerator_price)})
     _merge(document, "labels", _pairs("--label", label) or {})
     _merge(document, "endpoint", {"address": address, "dashboard": dashboard, "token_file": token_file, "driver": driver})
-    _merge_kubernetes(document, kubernetes_part(kubeconfig, kube_context, namespace, image, tolerate))
+    _merge_kubernetes(document, kubernetes_part(kubeconfig, kube_context, namespace, image, tolerate, local_queue))
     document |= _ray_jobs(ray_jobs, wheelhouse)
     spec = validated(ClusterSpec, document, str(file) if file else "the cluster")
     with connect(context) as client:
@@ -156,6 +157,8 @@ def _tell_agent(client: Client, spec: ClusterSpec) -> None:
     note(f"Its agent joins with this token, once and until {until}. On a machine of the cluster (the token is shown this once):")
     note(_join_command(client.server, made.token, spec.backend))
     note(f"Another token: cpn cluster token {spec.name}")
+    if spec.backend == "kubernetes":
+        note(f"Or let it run in the cluster: cpn cluster manifest {spec.name} | kubectl apply -f -")
 
 
 def _join_command(server: str, token: str, backend: str) -> str:
@@ -314,6 +317,7 @@ def remove(context: typer.Context, name: ClusterName) -> None:
 
 
 local_clusters.add_to(app)
+kube_members.add_to(app)
 
 
 @nodes.command("list")

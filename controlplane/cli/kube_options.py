@@ -24,14 +24,19 @@ Image = Annotated[
 Tolerate = Annotated[
     list[str] | None, typer.Option(metavar="TAINT", help="Kubernetes: a taint that runs put up with, like dedicated=cpn; repeatable.")
 ]
+LocalQueue = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Kubernetes: the LocalQueue of Kueue in which runs wait. [default: none]", show_default=False),
+]
 
 
 def kubernetes_part(
-    kubeconfig: Path | None, context: str | None, namespace: str | None, image: str | None, tolerate: list[str] | None
+    kubeconfig: Path | None, context: str | None, namespace: str | None, image: str | None, tolerate: list[str] | None,
+    local_queue: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """`endpoint.kubernetes` as far as options say it. A kubeconfig's path is made whole: its reader stands elsewhere."""
     given = {
         "kubeconfig": str(kubeconfig.expanduser().absolute()) if kubeconfig else None, "context": context, "namespace": namespace,
-        "image": image, "tolerations": tolerate or None,
+        "image": image, "tolerations": tolerate or None, "local_queue": local_queue,
     }  # fmt: skip
     return {name: value for name, value in given.items() if value is not None}

@@ -127,13 +127,13 @@ class Kubernetes:
         """Trust in this server alone."""
         return ssl.create_default_context(cafile=str(self.ca_file))
 
-    def kubeconfig(self, user: str) -> Path:
-        """A kubeconfig with the context `tests` for a user."""
+    def kubeconfig(self, user: str, token: str = "") -> Path:
+        """A kubeconfig with the context `tests` for a user, or for whoever has this token."""
         path = self.directory / f"{user}.kubeconfig"
         document = {
             "apiVersion": "v1", "kind": "Config", "current-context": "tests",
             "clusters": [{"name": "tests", "cluster": {"server": self.url, "certificate-authority": str(self.ca_file)}}],
-            "users": [{"name": user, "user": {"token": token_of(user)}}],
+            "users": [{"name": user, "user": {"token": token or token_of(user)}}],
             "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": user}}],
         }  # fmt: skip
         path.write_text(yaml.safe_dump(document))

@@ -28,6 +28,7 @@ def run_settings(cluster: str, endpoint: KubernetesEndpoint) -> RunSettings:
     return RunSettings(
         cluster=cluster, namespace=endpoint.namespace, image=endpoint.image or usual_image(), priority_class=endpoint.priority_class,
         service_account=endpoint.service_account, pull_secret=endpoint.pull_secret,
+        local_queue=endpoint.local_queue,
         tolerations=tuple(dict(item.document()) for item in tolerations),
     )  # fmt: skip
 

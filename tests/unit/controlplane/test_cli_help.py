@@ -22,7 +22,7 @@ HEAVY = (
 )  # fmt: skip
 COMMANDS = """
 up serve migrate agent demo capacity simulate capture replay
-cluster: register token start-local stop-local doctor list show change cordon uncordon drain remove
+cluster: register token manifest start-local stop-local doctor list show change cordon uncordon drain remove
 node: list
 product: publish list show grant revoke
 queue: change create list show

@@ -39,6 +39,7 @@ def test_a_kubeconfig_means_push_mode_and_its_path_is_made_whole(server: FakeSer
     assert sent["endpoint"]["kubernetes"] == {
         "kubeconfig": os.path.join(os.getcwd(), "lab.config"), "context": "prod", "namespace": "runs", "image": "reg.example.org/cpn:1",
         "tolerations": ["dedicated=cpn", "spot:NoSchedule"], "priority_class": "", "service_account": "", "pull_secret": "",
+        "local_queue": "",
     }  # fmt: skip
 
 
