@@ -20,6 +20,7 @@ import yaml
 from controlplane.cli import follow, session
 from tests.unit.controlplane.cli_server import T0, T1, FakeServer, job, page, problem, quote, verdict
 
+HERE = {"state": "stored", "url": None, "message": ""}
 MANIFEST = "name: count\ntenant: acme\nkind: {kind}\npurpose: research\n{what}\n"
 LATE = httpx.ConnectError("the server is being restarted")
 
@@ -188,7 +189,7 @@ def test_metrics_of_a_training_are_shown_while_it_runs(server: FakeServer, tmp_p
         "POST /jobs": (201, job(kind="training")),
         "GET /jobs/job-a": [job("running", 2, kind="training"), job("succeeded", 3, kind="training")],
         "GET /jobs/job-a/metrics": [page(reports[0], next_cursor="1"), page(reports[1], next_cursor="2"), page()],
-        "GET /jobs/job-a/result": {"job_id": "job-a", "run_id": "job-a-1", "preview": None, "files": []},
+        "GET /jobs/job-a/result": {"job_id": "job-a", "run_id": "job-a-1", "preview": None, "files": [], "place": HERE},
     }
     result = server.run("job", "submit", "-f", str(path), "--wait")
     assert result.exit_code == 0, result.output
@@ -283,7 +284,7 @@ def _parquet() -> bytes:
 def _table_result(content: bytes, name: str = "result.parquet") -> dict[str, Any]:
     file = {"name": name, "size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     preview = {"columns": ["carrier", "delay"], "types": ["VARCHAR", "DOUBLE"], "rows": [["AA", 1.5], [None, 2.0]], "total_rows": 2}
-    return {"job_id": "job-a", "run_id": "job-a-1", "preview": preview, "files": [file]}
+    return {"job_id": "job-a", "run_id": "job-a-1", "preview": preview, "files": [file], "place": HERE}
 
 
 def _serve_result(server: FakeServer, content: bytes, name: str = "result.parquet", served: bytes | None = None) -> None:
