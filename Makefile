@@ -35,8 +35,8 @@ help: ## List these tasks
 
 setup: $(STAMP) ## Create .venv and install everything the lock names
 
-demo: $(STAMP) ## Show the whole: two Ray clusters, products, jobs, receipts; stops all it started
-	$(BIN)/cpn demo
+demo: $(STAMP) ## Show the whole: two Ray clusters, products, jobs, receipts; stops all it started. DEMO_KUBE=1 adds a Kubernetes
+	$(if $(filter-out 0,$(DEMO_KUBE)),$(BIN)/python -m tests.kube.demo,$(BIN)/cpn demo)
 
 up: $(STAMP) ## Leave the demo's network running, with its URL and a token, until Ctrl-C
 	$(BIN)/cpn up --demo

@@ -25,12 +25,13 @@ RUNS_ONLY: Mapping[Way, str] = {"actors": "", "job-api": JOB_API_RUNS, "pods": P
 
 
 class Driver(BaseModel):
-    """How a member is driven. `why` says what speaks against actors of ours; empty for these."""
+    """How a member is driven. `why` says what speaks against actors of ours; empty for these. `namespace`: of its pods on Kubernetes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     way: Way = "actors"
     why: str = Field(default="", max_length=500)
+    namespace: str = Field(default="", max_length=63, exclude_if=lambda value: not value)
 
 
 ACTORS, BY_PODS = Driver(), Driver(way="pods")

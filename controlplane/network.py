@@ -175,15 +175,15 @@ class LocalNetwork:
         agent.start()
         self.agents[member.name] = agent
 
-    def wait_healthy(self) -> None:
-        """Until every member is healthy with a ready node. Raises NetworkError, ClientError."""
+    def wait_healthy(self, *more: str) -> None:
+        """Until every member, and these others, are healthy with a ready node. Raises NetworkError, ClientError."""
         deadline = time.monotonic() + MEMBERS_HEALTHY_S
         with self.operator() as client:
             while True:
                 views = {view.name: view for view in client.clusters().items}
                 waiting = [
                     name
-                    for name in sorted(self.rays)
+                    for name in sorted({*self.rays, *more})
                     if name not in views or views[name].health != "healthy" or not views[name].nodes_ready
                 ]
                 if not waiting:

@@ -20,7 +20,7 @@ from controlplane.wiring import ControlPlane
 from scheduler.errors import ConflictError, NotFoundError
 from scheduler.holds import predecessors
 from scheduler.lifecycle import FINAL, Cause, State
-from scheduler.store import access, arrays, evictions, jobs, removals
+from scheduler.store import access, arrays, evictions, fleet, jobs, removals
 from scheduler.store.records import ArrayRecord, EventRecord, JobRecord, RunRecord
 from scheduler.store.session import Connection
 
@@ -71,18 +71,30 @@ def look_up(conn: Connection, job_id: str) -> Found:
 
 
 def in_full(plane: ControlPlane, found: Found) -> JobView:
-    """The same as a document that also says how far it is, and what is not kept any more."""
+    """The same as a document that also says how far it is, what its runs are called elsewhere, and what is not kept any more."""
     view = found.view(plane.clock.now())
     run_id = found.job.run_id
-    if found.is_array or run_id is None or (found.state not in FINAL and found.job.kind != "map"):
+    if found.is_array or run_id is None:
         return view
+    over, is_map = found.state in FINAL, found.job.kind == "map"
     with plane.store.read() as conn:
-        gone = removals.removed(conn, run_id) if found.state in FINAL else {}
-        last = jobs.last_progress(conn, run_id) if found.job.kind == "map" else None
+        namespaces = {name: _namespace(conn, name) for name in {run.cluster for run in found.runs}}
+        gone = removals.removed(conn, run_id) if over else {}
+        last = jobs.last_progress(conn, run_id) if is_map else None
     update: dict[str, object] = {f"{what}_removed_at": views.moment(seconds) for what, seconds in gone.items()}
     if last is not None:
         update["progress"] = views.progress_view(*last)
+    if any(namespaces.values()):
+        update["runs"] = [views.named(run, namespaces[run.cluster]) for run in view.runs]
     return view.model_copy(update=update) if update else view
+
+
+def _namespace(conn: Connection, cluster: str) -> str:
+    """The namespace of a member's runs; empty where it has none, or is no member any more."""
+    try:
+        return fleet.get_cluster(conn, cluster).driver.namespace
+    except NotFoundError:
+        return ""
 
 
 def check_kept(plane: ControlPlane, job: JobRecord, what: removals.What) -> None:

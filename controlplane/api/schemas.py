@@ -167,6 +167,10 @@ class RunView(Answer):
     state: str
     cause: str
     cluster: str
+    remote: str = Field(
+        default="", exclude_if=lambda value: not value,
+        description="on Kubernetes the namespace and name of its objects, like cpn/cpn-job-7k2mznq4wv3x-1; told of one job, not in lists",
+    )  # fmt: skip
     nodes: list[str]
     workers: int = Field(default=1, description="how many it has; of a run that has ended, had last")
     resizing_to: int | None = Field(default=None, description="how many it will have once the change that is under way is over")

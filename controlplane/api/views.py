@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from cluster.drivers import RUNS_ONLY
+from cluster.kube_names import name_of
 from cluster.model import together
 from cluster.protocol import Preview, ResultFile
 from cluster.replicas import CacheState
@@ -53,6 +54,11 @@ def run_view(run: RunRecord) -> schemas.RunView:
         exit_code=run.exit_code, message=run.message, placed_at=moment(run.placed_at), started_at=maybe_moment(run.started_at),
         finished_at=maybe_moment(run.finished_at),
     )  # fmt: skip
+
+
+def named(run: schemas.RunView, namespace: str) -> schemas.RunView:
+    """The run with what its objects are called in a namespace of Kubernetes, if it has one."""
+    return run.model_copy(update={"remote": f"{namespace}/{name_of(run.id)}"}) if namespace else run
 
 
 def job_view(job: JobRecord, runs: Sequence[RunRecord], now: float, array: ArrayRecord | None = None) -> schemas.JobView:

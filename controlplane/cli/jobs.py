@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -181,6 +182,19 @@ def _details(job: JobView) -> None:
             for run in job.runs
         ]  # fmt: skip
         grid([">ATTEMPT", "RUN", "STATE", "CLUSTER", "NODES", ">EXIT", ">RAN", "MESSAGE"], rows)
+        for line in _kubernetes_names(job):
+            say(line)
+
+
+def _kubernetes_names(job: JobView) -> Iterator[str]:
+    """Where runs on Kubernetes are seen by its own tools."""
+    from cluster.kube_names import JOB_LABEL
+
+    remote = [run.remote.partition("/") for run in job.runs if run.remote]
+    for namespace, _, name in remote:
+        yield f"Kubernetes: the objects of namespace {namespace} that begin with {name}"
+    for namespace in sorted({namespace for namespace, _, _ in remote}):
+        yield f"  kubectl get jobs,pods --namespace {namespace} --selector {JOB_LABEL}={job.id}"
 
 
 def _engine(spec: JobSpec) -> list[tuple[str, str]]:

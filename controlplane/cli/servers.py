@@ -9,6 +9,7 @@ import typer
 
 from controlplane.cli.agents import agent
 from controlplane.cli.failures import NOT_REACHABLE, CommandError, usage
+from controlplane.cli.kube_options import Image, KubeContext, Namespace
 from controlplane.cli.options import DataDir, Port
 from controlplane.cli.output import say
 
@@ -106,12 +107,22 @@ def _step(step: str | None) -> str:
 def demo(
     data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep everything here; else in a temporary folder.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The server's port; 0 takes a free one.")] = 0,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Add a Kubernetes cluster as a third member.")
+    ] = None,
+    kube_context: KubeContext = None,
+    namespace: Namespace = None,
+    image: Image = None,
 ) -> None:
-    """Show the whole on two local clusters.
+    """Show the whole on two local clusters, and on a Kubernetes cluster where one is named.
 
     Data products are published, jobs planned, run, refused and settled. Takes about a minute and a half, and stops
-    everything that it started.
+    everything that it started. A Kubernetes cluster reads the demo's files at the paths that they have on this machine.
     """
+    from controlplane.demo.kubernetes import KubeAccess
     from controlplane.demo.story import run as tell_story
 
-    raise typer.Exit(tell_story(data_dir, port))
+    added = KubeAccess(kubeconfig.absolute(), kube_context or "", namespace or "", image or "") if kubeconfig is not None else None
+    if added is None and (kube_context or namespace or image):
+        raise usage("--context, --namespace and --image are of a Kubernetes cluster", "name its --kubeconfig too")
+    raise typer.Exit(tell_story(data_dir, port, added))

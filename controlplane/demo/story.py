@@ -15,9 +15,10 @@ from pathlib import Path
 from controlplane.cli.failures import FAILED, INTERRUPTED, USAGE
 from controlplane.cli.output import note
 from controlplane.demo.data import missing_packages
+from controlplane.demo.kubernetes import KubeAccess, join
 from controlplane.demo.members import MEMBERS
 from controlplane.demo.scene import DemoError, Scene
-from controlplane.demo.steps import STEPS
+from controlplane.demo.steps import SETTLE, STEPS, Step
 from controlplane.errors import ClientError
 from controlplane.network import LocalNetwork, NetworkError, ending_in_order
 
@@ -25,8 +26,11 @@ from controlplane.network import LocalNetwork, NetworkError, ending_in_order
 EXPECTED = (DemoError, NetworkError, ClientError, OSError)
 
 
-def run(data_dir: Path | None, port: int) -> int:
-    """The whole demo. Returns the exit status: 0 when every expectation was met, else 1 with what failed and where the logs are."""
+def run(data_dir: Path | None, port: int, kubernetes: KubeAccess | None = None) -> int:
+    """The whole demo, with a Kubernetes cluster as a third member where one is named.
+
+    Returns the exit status: 0 when every expectation was met, else 1 with what failed and where the logs are.
+    """
     if missing := missing_packages():
         note(f"error: the demo needs packages that are not installed: {', '.join(missing)}")
         note("install them with `pip install 'cpn[demo]'`")
@@ -44,22 +48,30 @@ def run(data_dir: Path | None, port: int) -> int:
         note(f"error: the demo cannot keep anything in {data_dir or tempfile.gettempdir()} ({error.strerror}); name a folder by --data-dir")
         return FAILED
     with ending_in_order():
-        status = _tell(folder, port)
+        status = _tell(folder, port, _steps(kubernetes))
     if status == 0 and data_dir is None:
         shutil.rmtree(folder, ignore_errors=True)
     return status
 
 
-def _tell(folder: Path, port: int) -> int:
+def _steps(kubernetes: KubeAccess | None) -> tuple[Step, ...]:
+    if kubernetes is None:
+        return STEPS
+    titles = [title for title, _ in STEPS]
+    at = titles.index(SETTLE)
+    return (*STEPS[:at], ("Add a Kubernetes cluster and run the same jobs there", lambda scene: join(scene, kubernetes)), *STEPS[at:])
+
+
+def _tell(folder: Path, port: int, steps: tuple[Step, ...]) -> int:
     began, step = time.monotonic(), "the beginning"
     # The demo is the same whatever settings, server and token this shell has.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CPN_")}
     try:
         with contextlib.chdir(folder), LocalNetwork(folder, port, MEMBERS, say=_say, environ=environ) as network:
             scene = Scene(network, folder, began)
-            for number, (title, perform) in enumerate(STEPS, start=1):
+            for number, (title, perform) in enumerate(steps, start=1):
                 step = f"step {number} ({title})"
-                scene.title(number, len(STEPS), title)
+                scene.title(number, len(steps), title)
                 perform(scene)
             scene.say(f"\nAll of it took {scene.elapsed():.1f} s. Stopping what was started …")
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -51,6 +52,16 @@ def test_the_demo_tells_its_story_and_leaves_nothing_running(tmp_path: Path) -> 
         "computing-power: ",
     ):
         assert words in done.stdout + done.stderr, words
+    assert "nothing that was started is left running" in done.stdout
+    assert processes_of(str(folder)) == {}
+
+
+def test_a_kubernetes_cluster_is_a_third_member(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    asked = [sys.executable, "-m", "tests.kube.demo", "--data-dir", str(folder)]
+    done = subprocess.run(asked, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=WITHIN_S, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("succeeded on lab-kubernetes") >= 2
     assert "nothing that was started is left running" in done.stdout
     assert processes_of(str(folder)) == {}
 

@@ -240,5 +240,6 @@ class KubeInventory:
         machines.changed.clear()
         pods.changed.clear()
         nodes = tuple(self._nodes[name] for name in sorted(self._nodes))
-        self._told = Inventory(nodes=nodes, version=f"kubernetes {self._version}", driver=BY_PODS, remote_id=self._cluster_id)
+        driver = BY_PODS.model_copy(update={"namespace": self._client.access.namespace})
+        self._told = Inventory(nodes=nodes, version=f"kubernetes {self._version}", driver=driver, remote_id=self._cluster_id)
         self._told_at = now

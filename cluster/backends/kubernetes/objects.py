@@ -17,11 +17,12 @@ from typing import Any
 
 from cluster.backends.kubernetes.pod_main import HOST_VARIABLE, RANK_VARIABLE, REQUEST, SEATING
 from cluster.errors import RunRejectedError
+from cluster.kube_names import JOB_LABEL, PREFIX
+from cluster.kube_names import name_of as name_of
 from cluster.protocol import RunRequest
 
 Document = dict[str, Any]
-PREFIX = "cpn.dev/"
-CLUSTER_LABEL, JOB_LABEL, RUN_LABEL, RANK_LABEL = (f"{PREFIX}{word}" for word in ("cluster", "job", "run", "rank"))
+CLUSTER_LABEL, RUN_LABEL, RANK_LABEL = (f"{PREFIX}{word}" for word in ("cluster", "run", "rank"))
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 RUN_ANNOTATION = f"{PREFIX}run-id"
 CONTAINER = "worker"
@@ -33,7 +34,6 @@ OWN_MEMORY_BYTES = 256 * 1024 * 1024
 DEADLINE_MARGIN_S = 120
 _FIRST_PORT, _PORTS = 20_000, 10_000
 _LABEL = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
-_NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,6 @@ class Place:
     start_by: float
     start_limit_s: float
     accelerator: str = ""
-
-
-def name_of(run_id: str) -> str:
-    """The name of a run's objects: a DNS label of at most 45 characters, so there is room for a rank and for a pod's suffix."""
-    if _NAME.match(run_id):
-        return f"cpn-{run_id}"
-    slug = re.sub(r"[^a-z0-9]+", "-", run_id.lower()).strip("-")[:28].strip("-")
-    return f"cpn-{slug}-{hashlib.sha256(run_id.encode()).hexdigest()[:10]}"
 
 
 def label_of(text: str) -> str:

@@ -7,19 +7,22 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from cluster.computing_power import rate_node
 from cluster.model import ClusterSpec, Node, NodeAccelerator
 from controlplane.api.schemas import TargetRequest, VersionRequest
 from controlplane.cli.documents import read_document, validated
+from controlplane.cli.main import app
 from controlplane.cli.manifest import read_job
 from controlplane.cli.text import lasted, printable, since, size, span
 from controlplane.demo import furnishing, story
 from controlplane.demo.catalogue import GRANTS, OWNER, PRODUCTS, QUEUE, TENANT
 from controlplane.demo.data import LOCATIONS
+from controlplane.demo.kubernetes import KubeAccess
 from controlplane.demo.members import GUIZHOU, MEMBERS, SHANGHAI
 from controlplane.demo.scene import DemoError, Scene
-from controlplane.demo.steps import RESIDENT_JOB, SCRIPT_JOB, SQL_JOB, TRAINING_JOB
+from controlplane.demo.steps import RESIDENT_JOB, SCRIPT_JOB, SETTLE, SQL_JOB, TRAINING_JOB
 from controlplane.machine import cpu_labels, label_value
 from workloads.catalogue.policy import judge
 from workloads.catalogue.product import Product
@@ -161,3 +164,25 @@ def test_quantities_are_for_people() -> None:
     ]
     assert printable("a\x1b[31m\r\nb\tc") == "a\ufffd[31m\ufffd\nb\tc"
     assert (since(None), lasted(None, None)) == ("-", "-")
+
+
+def test_a_kubernetes_cluster_is_a_step_before_the_receipts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told: list[tuple[Path | None, int, KubeAccess | None]] = []
+    monkeypatch.setattr(story, "run", lambda *asked: told.append(asked) or 0)
+    config = tmp_path / "kubeconfig"
+    config.touch()
+    assert CliRunner().invoke(app, ["demo", "--kubeconfig", str(config), "--context", "lab", "--image", "cpn:1"]).exit_code == 0
+    assert CliRunner().invoke(app, ["demo"]).exit_code == 0
+    assert told == [(None, 0, KubeAccess(config, "lab", "", "cpn:1")), (None, 0, None)]
+    titles = [title for title, _ in story._steps(told[0][2])]
+    assert titles[titles.index(SETTLE) - 1] == "Add a Kubernetes cluster and run the same jobs there"
+    assert [title for title in titles if "Kubernetes" not in title] == [title for title, _ in story._steps(None)]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [(["--image", "cpn:1"], "name its --kubeconfig too"), (["--kubeconfig", "no/such"], "not exist")]
+)
+def test_a_kubernetes_cluster_needs_its_kubeconfig(options: list[str], words: str) -> None:
+    result = CliRunner().invoke(app, ["demo", *options])
+    assert result.exit_code == 2
+    assert words in result.output

@@ -248,6 +248,20 @@ def test_a_job_is_shown_with_its_runs(server: FakeServer) -> None:
     assert len(re.findall(r"^(?:result|log) +removed \d{4}", shown, re.MULTILINE)) == 2, shown
 
 
+def test_what_runs_are_called_on_kubernetes_is_shown(server: FakeServer) -> None:
+    run = {
+        "id": "job-a-1", "attempt": 1, "state": "running", "cause": "running", "cluster": "lab", "nodes": ["n1"], "exit_code": None,
+        "message": "", "placed_at": T0, "started_at": T0, "finished_at": None, "remote": "cpn/cpn-job-a-1",
+    }  # fmt: skip
+    server.answers["GET /jobs/job-a"] = job("running", 3, runs=[run, {**run, "id": "job-a-2", "remote": ""}])
+    shown = server.run("job", "show", "job-a").stdout
+    assert "the objects of namespace cpn that begin with cpn-job-a-1" in shown
+    assert "kubectl get jobs,pods --namespace cpn --selector cpn.dev/job=job-a" in shown
+    assert server.run("job", "show", "job-a", "-o", "json").stdout.count('"remote"') == 1
+    server.answers["GET /jobs/job-a"] = job("running", 3, runs=[{**run, "remote": ""}])
+    assert "kubectl" not in server.run("job", "show", "job-a").stdout
+
+
 def test_an_explanation_is_in_words(server: FakeServer) -> None:
     busy = ("node_busy", "there is room on the nodes, but it is in use now", "wait, or ask for less")
     event = {"at": T0, "run_id": None, "start": "submitted", "finish": "queued", "cause": "admitted", "message": ""}
