@@ -52,7 +52,12 @@ class Found:
 def find(plane: ControlPlane, principal: Principal, job_id: str) -> Found:
     """What an id stands for, as far as this principal may see it. Raises NotFoundError."""
     with plane.store.read() as conn:
-        found = look_up(conn, job_id)
+        return find_in(conn, principal, job_id)
+
+
+def find_in(conn: Connection, principal: Principal, job_id: str) -> Found:
+    """The same by a connection that is open."""
+    found = look_up(conn, job_id)
     if not principal.may_see_tenant(found.job.tenant):
         # Another tenant's job is not to be told from one that does not exist.
         raise NotFoundError(f"there is no job {job_id!r}")
@@ -70,17 +75,15 @@ def look_up(conn: Connection, job_id: str) -> Found:
     return Found(job, jobs.runs_of(conn, [job.id]), array_of, False)
 
 
-def in_full(plane: ControlPlane, found: Found) -> JobView:
-    """The same as a document that also says how far it is, what its runs are called elsewhere, and what is not kept any more."""
-    view = found.view(plane.clock.now())
+def in_full(conn: Connection, found: Found, now: float) -> JobView:
+    """What was found as a document that also says how far it is, what its runs are called elsewhere, and what is not kept any more."""
+    view = found.view(now)
     run_id = found.job.run_id
     if found.is_array or run_id is None:
         return view
-    over, is_map = found.state in FINAL, found.job.kind == "map"
-    with plane.store.read() as conn:
-        namespaces = {name: _namespace(conn, name) for name in {run.cluster for run in found.runs}}
-        gone = removals.removed(conn, run_id) if over else {}
-        last = jobs.last_progress(conn, run_id) if is_map else None
+    namespaces = {name: _namespace(conn, name) for name in {run.cluster for run in found.runs}}
+    gone = removals.removed(conn, run_id) if found.state in FINAL else {}
+    last = jobs.last_progress(conn, run_id) if found.job.kind == "map" else None
     update: dict[str, object] = {f"{what}_removed_at": views.moment(seconds) for what, seconds in gone.items()}
     if last is not None:
         update["progress"] = views.progress_view(*last)

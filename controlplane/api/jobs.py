@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from controlplane.api import direct, views
 from controlplane.api.auth import Buyer, Plane, Reader
 from controlplane.api.explanation_schemas import ExplanationView
-from controlplane.api.found_jobs import Found, explanation, find, in_full, load, look_up, page_views
+from controlplane.api.found_jobs import Found, explanation, find, find_in, in_full, load, look_up, page_views
 from controlplane.api.job_ids import new_job_id
 from controlplane.api.looking import look
 from controlplane.api.paging import Cursor, Limit, decode_number, encode
@@ -151,11 +151,13 @@ async def get_job(
 
 def _news_of(plane: ControlPlane, principal: Principal, job_id: str, after_version: int, after_cause: str | None, ends: bool) -> str | None:
     """A job as JSON, where there is news of it, or the wait ends anyhow."""
-    found = find(plane, principal, job_id)
-    # Why a job waits may change while the job does not.
-    if ends or found.version > after_version or found.state in FINAL:
-        return in_full(plane, found).model_dump_json()
-    if after_cause is not None and (view := found.view(plane.clock.now())).cause != after_cause:
+    now = plane.clock.now()
+    with plane.store.read() as conn:
+        found = find_in(conn, principal, job_id)
+        # Why a job waits may change while the job does not.
+        if ends or found.version > after_version or found.state in FINAL:
+            return in_full(conn, found, now).model_dump_json()
+    if after_cause is not None and (view := found.view(now)).cause != after_cause:
         return view.model_dump_json()
     return None
 

@@ -88,7 +88,7 @@ class Store:
     def reads_at_once(self) -> bool:
         """Whether a small read takes no longer than to hand it to another thread: of a file that nobody else writes, for which no reader
         waits."""
-        return self.engine.dialect.name == "sqlite"
+        return self._is_file
 
     def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
         """Queue a write; the future is done after its commit, or fails with what `work` raised."""
@@ -163,10 +163,13 @@ class Store:
                 if not write.future.done():
                     write.future.set_exception(StoreUnavailableError(f"the database does not answer: {error}"))
             return
-        for write, answer in done:
-            write.future.set_result(answer)
-        for callback in callbacks:
-            callback()
+        try:
+            # First who waits for what was written: an agent's answer, or that something was accepted, can wait for that better.
+            for callback in callbacks:
+                callback()
+        finally:
+            for write, answer in done:
+                write.future.set_result(answer)
 
     @contextmanager
     def _begun(self) -> Iterator[Connection]:
