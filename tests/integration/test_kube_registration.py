@@ -30,6 +30,8 @@ from tests.network import Network, free_port, job, until
 pytestmark = [pytest.mark.kube, pytest.mark.timeout(240)]
 
 SPACE = "registered"
+# Nobody else gives this user rights, whose lack some of these tests are about.
+USER = "registrar"
 NEEDED = [right for right in RIGHTS if not right.with_kind]
 PRICES = ("--jurisdiction", "CN-SH", "--cpu-price", "0.40 CNY", "--memory-price", "0.02 CNY", "--transfer-price", "0.50 CNY")
 
@@ -43,7 +45,7 @@ def servers(kubelet: Kubelet) -> Kubernetes:
 @pytest.fixture
 def granted(servers: Kubernetes) -> Kubernetes:
     """With all rights for the user `agent`."""
-    grant(servers, "agent", SPACE)
+    grant(servers, USER, SPACE)
     return servers
 
 
@@ -65,7 +67,7 @@ def only_failure(to: KubernetesEndpoint) -> Check:
 
 
 def test_a_cluster_that_can_become_a_member(granted: Kubernetes) -> None:
-    found = examine(endpoint(granted.kubeconfig("agent"), context="tests"))
+    found = examine(endpoint(granted.kubeconfig(USER), context="tests"))
     assert {check.state for check in found.checks} == {"passed"}, found
     assert [check.name for check in found.checks] == [
         "kubeconfig", "api-server", "credentials", "kube-version", "kube-clock", "namespace", "rights", "identity", "nodes",
@@ -84,8 +86,8 @@ def test_a_cluster_that_can_become_a_member(granted: Kubernetes) -> None:
 def test_a_right_that_is_missing_is_named_with_the_commands_that_grant_it(
     servers: Kubernetes, resource: str, verb: str, others: str
 ) -> None:  # fmt: skip
-    grant(servers, "agent", SPACE, without(resource, verb))
-    to = endpoint(servers.kubeconfig("agent"))
+    grant(servers, USER, SPACE, without(resource, verb))
+    to = endpoint(servers.kubeconfig(USER))
     named = resource.replace("jobs", "jobs.batch")
     found: list[Check] = []
 
@@ -124,7 +126,7 @@ def test_a_user_without_any_right_learns_all_that_is_missing(servers: Kubernetes
 
 def test_a_wrong_address(servers: Kubernetes, tmp_path: Path) -> None:
     path = tmp_path / "config"
-    path.write_text(servers.kubeconfig("agent").read_text().replace(servers.url, f"https://127.0.0.1:{free_port()}"))
+    path.write_text(servers.kubeconfig(USER).read_text().replace(servers.url, f"https://127.0.0.1:{free_port()}"))
     wrong = only_failure(endpoint(path))
     assert (wrong.name, wrong.field) == ("api-server", "kubernetes.kubeconfig")
     assert "does not answer" in wrong.found
@@ -132,7 +134,7 @@ def test_a_wrong_address(servers: Kubernetes, tmp_path: Path) -> None:
 
 def test_a_wrong_token(servers: Kubernetes, tmp_path: Path) -> None:
     path = tmp_path / "config"
-    path.write_text(servers.kubeconfig("agent").read_text().replace("token-of-agent", "stale"))
+    path.write_text(servers.kubeconfig(USER).read_text().replace(f"token-of-{USER}", "stale"))
     found = examine(endpoint(path))
     (wrong,) = failures(found.checks)
     assert (wrong.name, wrong.field, "401" in wrong.found) == ("credentials", "kubernetes.context", True)
@@ -140,7 +142,7 @@ def test_a_wrong_token(servers: Kubernetes, tmp_path: Path) -> None:
 
 
 def test_a_wrong_context_and_a_file_that_is_not_there(servers: Kubernetes, tmp_path: Path) -> None:
-    wrong = only_failure(endpoint(servers.kubeconfig("agent"), context="production"))
+    wrong = only_failure(endpoint(servers.kubeconfig(USER), context="production"))
     assert (wrong.name, wrong.field) == ("kubeconfig", "kubernetes.context")
     assert "has no context 'production'; it has tests" in wrong.found
     wrong = only_failure(endpoint(tmp_path / "nowhere"))
@@ -148,7 +150,7 @@ def test_a_wrong_context_and_a_file_that_is_not_there(servers: Kubernetes, tmp_p
 
 
 def test_a_namespace_that_is_not_there_or_going(granted: Kubernetes) -> None:
-    grant(granted, "agent", "kube-public")
+    grant(granted, USER, "kube-public")
     wrong = only_failure(endpoint(granted.kubeconfig("admin"), namespace="nowhere"))
     assert (wrong.name, wrong.field, wrong.remedy.split(",")[0]) == (
         "namespace", "kubernetes.namespace", "kubectl create namespace nowhere",
@@ -191,14 +193,14 @@ class Trouble:
 )  # fmt: skip
 def test_troubles_of_an_api_server_are_found_each_by_its_check(faulty: FaultyApi, trouble: Trouble) -> None:
     trouble.make(faulty)
-    wrong = only_failure(endpoint(faulty.kubeconfig("agent")))
+    wrong = only_failure(endpoint(faulty.kubeconfig(USER)))
     assert wrong.name == trouble.name
     assert trouble.words in wrong.found
 
 
 def test_a_busy_server_is_asked_again(faulty: FaultyApi) -> None:
     faulty.fail("selfsubjectaccessreviews", status=429, times=2, headers={"Retry-After": "0"})
-    assert not failures(examine(endpoint(faulty.kubeconfig("agent"))).checks)
+    assert not failures(examine(endpoint(faulty.kubeconfig(USER))).checks)
 
 
 def test_nodes_that_take_no_runs_are_told_with_why(faulty: FaultyApi) -> None:
@@ -208,17 +210,17 @@ def test_nodes_that_take_no_runs_are_told_with_why(faulty: FaultyApi) -> None:
         for number in range(2)
     ]  # fmt: skip
     faulty.say("/api/v1/nodes", {"items": nodes})
-    wrong = only_failure(endpoint(faulty.kubeconfig("agent")))
+    wrong = only_failure(endpoint(faulty.kubeconfig(USER)))
     assert wrong.found == "0 of 2 nodes take runs (n0: taint dedicated=db:NoSchedule; n1: taint dedicated=db:NoSchedule)"
-    assert not failures(examine(endpoint(faulty.kubeconfig("agent"), tolerations=["dedicated=db"])).checks)
+    assert not failures(examine(endpoint(faulty.kubeconfig(USER), tolerations=["dedicated=db"])).checks)
 
 
 def test_rights_to_kinds_that_a_cluster_may_have_are_no_condition(faulty: FaultyApi) -> None:
     faulty.say("/apis/ray.io", {"kind": "APIGroup"})
     grant_but_ray = tuple(right for right in RIGHTS if not right.with_kind)
     assert faulty.servers is not None
-    grant(faulty.servers, "agent", SPACE, grant_but_ray)
-    to = endpoint(faulty.kubeconfig("agent"))
+    grant(faulty.servers, USER, SPACE, grant_but_ray)
+    to = endpoint(faulty.kubeconfig(USER))
     words = "it may not create, delete, list, patch, watch rayjobs.ray.io in the namespace registered, which it takes to run kind ray"
     until(lambda: any(words in check.found for check in examine(to).checks), "the API server's cache of roles has the change")
     assert not failures(examine(to).checks)
@@ -228,7 +230,7 @@ def test_a_newer_server_says_who_we_are(faulty: FaultyApi) -> None:
     account = {"status": {"userInfo": {"username": "system:serviceaccount:lab:ops"}}}
     faulty.fail("selfsubjectreviews", status=201, times=None, document=account)
     faulty.fail("selfsubjectaccessreviews", status=201, times=None, document={"status": {"allowed": False}})
-    found = {check.name: check for check in examine(endpoint(faulty.kubeconfig("agent"))).checks}
+    found = {check.name: check for check in examine(endpoint(faulty.kubeconfig(USER))).checks}
     assert found["credentials"].found == "the API server knows us as system:serviceaccount:lab:ops"
     assert "--serviceaccount=lab:ops" in found["rights"].remedy
 
@@ -247,7 +249,7 @@ def cpn(network: Network, *arguments: str) -> Result:
 
 
 def test_a_cluster_is_registered_once_whatever_its_name(network: Network, granted: Kubernetes) -> None:
-    kubeconfig = str(granted.kubeconfig("agent"))
+    kubeconfig = str(granted.kubeconfig(USER))
     place = ("--backend", "kubernetes", "--kubeconfig", kubeconfig, "--context", "tests", "--namespace", SPACE, *PRICES)
     said = cpn(network, "cluster", "register", "lab", *place)
     assert said.exit_code == 0, said.output
@@ -261,8 +263,8 @@ def test_a_cluster_is_registered_once_whatever_its_name(network: Network, grante
 
 
 def test_what_is_missing_is_told_where_it_was_registered(network: Network, servers: Kubernetes) -> None:
-    grant(servers, "agent", SPACE, without("jobs", "create"))
-    kubeconfig = str(servers.kubeconfig("agent"))
+    grant(servers, USER, SPACE, without("jobs", "create"))
+    kubeconfig = str(servers.kubeconfig(USER))
 
     def register() -> Result:
         return cpn(
@@ -285,7 +287,7 @@ def test_what_is_missing_is_told_where_it_was_registered(network: Network, serve
 
 
 def test_the_doctor_looks_at_the_same(network: Network, granted: Kubernetes, tmp_path: Path) -> None:
-    kubeconfig = str(granted.kubeconfig("agent"))
+    kubeconfig = str(granted.kubeconfig(USER))
     said = cpn(network, "cluster", "register", "pulled", "--backend", "kubernetes", "--mode", "pull", *PRICES)
     assert "cpn agent --join cpn_join_" in said.stderr
     assert "--backend kubernetes" in said.stderr
@@ -304,9 +306,9 @@ def test_the_doctor_looks_at_the_same(network: Network, granted: Kubernetes, tmp
 
 def test_a_member_that_was_registered_runs_jobs(network: Network, servers: Kubernetes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("controlplane.orphans.SETTLE_S", 0.1)
-    grant(servers, "agent", SPACE)
+    grant(servers, USER, SPACE)
     network.add_tenant()
-    place = ("--backend", "kubernetes", "--kubeconfig", str(servers.kubeconfig("agent")), "--namespace", SPACE)
+    place = ("--backend", "kubernetes", "--kubeconfig", str(servers.kubeconfig(USER)), "--namespace", SPACE)
     registered = []
 
     def register() -> bool:
@@ -334,7 +336,7 @@ def test_an_agent_joins_in_pull_mode_and_takes_the_member_with_it(network: Netwo
     said = cpn(network, "cluster", "register", "pulled", "--backend", "kubernetes", *PRICES)
     (token,) = re.findall(r"--join (\S+)", said.stderr)
     command = [sys.executable, "-m", "controlplane.cli.main", "agent", "--join", token, "--backend", "kubernetes", "--namespace", SPACE]
-    command += ["--kubeconfig", str(granted.kubeconfig("agent")), "--data-dir", str(tmp_path / "agent")]
+    command += ["--kubeconfig", str(granted.kubeconfig(USER)), "--data-dir", str(tmp_path / "agent")]
     environ = {**os.environ, "CPN_SERVER": network.url}
     with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, env=environ, stdout=log, stderr=log) as agent:
         try:
@@ -353,7 +355,7 @@ def _clears_up(network: Network, servers: Kubernetes) -> None:
     left = {"name": "cpn-job-gone-1", "namespace": SPACE, "labels": labels, "annotations": {"cpn.dev/run-id": "job-gone-1"}}
     others = {**left, "name": "not-ours", "labels": {**labels, "cpn.dev/cluster": "other"}}
     servers.apply(*({"apiVersion": "v1", "kind": "Secret", "metadata": metadata} for metadata in (left, others)))
-    command = ("cluster", "doctor", "lab", "--kubeconfig", str(servers.kubeconfig("agent")), "--namespace", SPACE, "-o", "json")
+    command = ("cluster", "doctor", "lab", "--kubeconfig", str(servers.kubeconfig(USER)), "--namespace", SPACE, "-o", "json")
     found = json.loads(cpn(network, *command).stdout)
     assert [(item["kind"], item["run_id"]) for item in found["orphans"]] == [("Secret", "job-gone-1")]
     fixed = cpn(network, *command, "--fix")

@@ -65,7 +65,8 @@ def test_a_pod_that_is_told_to_end_ends_its_command_and_says_so(tmp_path: Path) 
     process = pod(tmp_path, run_request(command=("sh", "-c", "echo begun; sleep 600")))
     assert process.stdout is not None
     first = process.stdout.readline()
-    assert json.loads(first)["news"]["started"] > 0
+    while "started" not in json.loads(first.splitlines()[-1])["news"]:
+        first += process.stdout.readline()
     process.send_signal(signal.SIGTERM)
     data, _ = process.communicate(timeout=LIMIT_S)
     (end,) = [batch["finished"] for batch in RecordReader().feed(first + data) if "finished" in batch]

@@ -11,6 +11,7 @@ import pytest
 
 from cluster.protocol import InputFile
 from tests.ray import Connection, RayAgent, SmallRay
+from tests.ray_left import leaving_nothing
 from tests.ray_runs import delivered, script, statement
 from tests.s3 import HIDDEN, S3Server
 from workloads.catalogue.s3 import SETTINGS
@@ -22,7 +23,9 @@ ROWS = b"carrier,delay\nAA,1.5\nUA,2.5\nAA,3.5\n"
 @pytest.fixture
 def member(ray_head: SmallRay, tmp_path: Path) -> Iterator[Connection]:
     with RayAgent(tmp_path / "agent.log") as agent:
-        yield agent.connect(ray_head, tmp_path / "data")
+        connection = agent.connect(ray_head, tmp_path / "data")
+        with leaving_nothing(connection, ray_head):
+            yield connection
 
 
 def lies_at(uri: str, data: bytes) -> InputFile:

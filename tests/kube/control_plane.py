@@ -27,7 +27,7 @@ PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler
 MISSING = "the Kubernetes servers for tests are not here; run `make kube`, which fetches or builds them"
 ADMIN = "admin"
 # Users beside the admin: they have the rights that a test gives them.
-USERS = ("agent", "guest")
+USERS = ("agent", "registrar", "guest")
 MOST_PUTS = 100  # of one transaction of etcd
 READY_S = 90.0  # Some 7 s where nothing else is running.
 GRACE_S = 2.0
