@@ -19,10 +19,13 @@ def leaving_nothing(connection: Connection, head: SmallRay) -> Iterator[None]:
 
     What SQL workers that were killed left behind is not counted: the next worker that starts removes it.
     """
-    yield
-    run_ids = sorted(connection.unforgotten)
-    for run_id in run_ids:
-        connection.forget(run_id)
+    try:
+        yield
+    finally:
+        # Also after a failure: what is left of a run would make other tests fail on the same Ray.
+        run_ids = sorted(connection.unforgotten)
+        for run_id in run_ids:
+            connection.forget(run_id)
     until(lambda: not files_of(head.runs, run_ids), f"nothing is left on the node: {files_of(head.runs, run_ids)}")
     left = {pid: command for pid, command in _processes_of(run_ids).items() if not _works_below(pid, head.work_directories[:-1])}
     assert not left, f"left running: {left}"

@@ -22,10 +22,11 @@ from cluster.backends.kubernetes.making import Maker
 from cluster.backends.kubernetes.objects import RunSettings, label_of
 from cluster.backends.kubernetes.pod_attempt import PodAttempt, Tools
 from cluster.backends.kubernetes.rayjobs import MISSING, check_ray_run
-from cluster.errors import ForbiddenError, RunRejectedError, UnreachableError
+from cluster.errors import ForbiddenError, RunRejectedError
 from cluster.model import Inventory
 from cluster.protocol import AdoptedRun, GangSize, RunEvent, RunRequest
 from cluster.runs.attempt import StopOutcome
+from cluster.runs.attempts import adopted, forget
 from cluster.runs.journal import Journals
 from cluster.scaling import Wanted
 
@@ -125,10 +126,7 @@ class KubernetesBackend:
             else:
                 self._journals.remove(run_id)
         await self._tools.maker.remove_orphans(set(self._labels))
-        return tuple(
-            AdoptedRun(run_id=run_id, epoch=attempt.run.epoch, waiting=attempt.run if attempt.waits else None)
-            for run_id, attempt in sorted(self._attempts.items())
-        )
+        return adopted(self._attempts)
 
     async def events(self) -> AsyncIterator[RunEvent]:
         """All events of all runs, in order for each run, until `close`."""
@@ -137,20 +135,8 @@ class KubernetesBackend:
 
     async def forget(self, run_id: str) -> None:
         """Remove all that is kept of a run. A run that is not over is ended first. Raises UnreachableError; try again then."""
-        attempt = self._attempts.get(run_id)
-        if attempt is None:
-            return
-        attempt.stop("lost", _LOST_GRACE_S)
-        try:
-            async with asyncio.timeout(self._forget_limit_s):
-                await attempt.wait()
-                await attempt.discard()
-        except TimeoutError:
-            raise UnreachableError(f"run {run_id} cannot be removed from the cluster now") from None
-        await attempt.detach()
-        self._attempts.pop(run_id, None)
+        await forget(self._attempts, run_id, self._journals, limit_s=self._forget_limit_s, grace_s=_LOST_GRACE_S)
         self._labels.pop(label_of(run_id), None)
-        self._journals.remove(run_id)
 
     async def refuse_copies(self, versions: Sequence[str]) -> None:
         """A pod's copies end with it."""

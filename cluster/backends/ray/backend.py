@@ -38,18 +38,19 @@ from cluster.backends.ray.seats import MOST_IDLE, WARM_PREFIX, Supervisors, make
 from cluster.backends.ray.session import Session
 from cluster.backends.ray.sql_attempt import SqlAttempt
 from cluster.backends.ray.sql_line import SqlLine
-from cluster.errors import ClusterError, RunRejectedError, UnreachableError, WorkerGoneError
+from cluster.errors import ClusterError, RunRejectedError, WorkerGoneError
 from cluster.model import Inventory, Others
 from cluster.protocol import AdoptedRun, AheadFile, GangSize, RunEvent, RunRequest
 from cluster.replicas import CacheLimits
 from cluster.runs.attempt import Attempt, StopOutcome
+from cluster.runs.attempts import adopted, forget
 from cluster.runs.journal import Journals
 from cluster.scaling import NodeType, Wanted
 
 logger = logging.getLogger(__name__)
 
-_RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 _LOST_GRACE_S = 0.0
+_RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
 
 class RayBackend:
@@ -178,10 +179,7 @@ class RayBackend:
         run_ids = {*self._journals.run_ids(), *supervised, *queried}
         for run_id in sorted(run_ids - self._attempts.keys()):
             await self._adopt_run(run_id, supervised, queried)
-        return tuple(
-            AdoptedRun(run_id=run_id, epoch=attempt.run.epoch, waiting=attempt.run if attempt.waits else None)
-            for run_id, attempt in sorted(self._attempts.items())
-        )
+        return adopted(self._attempts)
 
     async def events(self) -> AsyncIterator[RunEvent]:
         """All events of all runs, in order for each run, until `close`."""
@@ -190,19 +188,7 @@ class RayBackend:
 
     async def forget(self, run_id: str) -> None:
         """Remove all that is kept of a run. A run that is not over is ended first. Raises UnreachableError; try again then."""
-        attempt = self._attempts.get(run_id)
-        if attempt is None:
-            return
-        attempt.stop("lost", _LOST_GRACE_S)
-        try:
-            async with asyncio.timeout(self._forget_limit_s):
-                await attempt.wait()
-                await attempt.discard()
-        except TimeoutError:
-            raise UnreachableError(f"run {run_id} cannot be removed from the cluster now") from None
-        await attempt.detach()
-        self._attempts.pop(run_id, None)
-        self._journals.remove(run_id)
+        await forget(self._attempts, run_id, self._journals, limit_s=self._forget_limit_s, grace_s=_LOST_GRACE_S)
 
     async def close(self) -> None:
         """Disconnect; runs go on. Twice does no harm."""
