@@ -6,6 +6,8 @@ rest of a server's start.
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from pathlib import Path
 
 from sqlalchemy import inspect, text
@@ -14,6 +16,7 @@ from scheduler.errors import NewerSchemaError
 from scheduler.store.session import Connection, Store, answering
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+_LINK = re.compile(r'^(revision|down_revision) = "(\w+)"', re.MULTILINE)
 
 
 def migrate(store: Store) -> None:
@@ -26,7 +29,7 @@ def migrate(store: Store) -> None:
 def missing_steps(conn: Connection) -> bool:
     """Whether the database lacks steps of this version. Raises NewerSchemaError when it has taken some that this version does not know."""
     at, newest = taken(conn), newest_step()
-    if at is not None and at > newest:
+    if at is not None and at not in _chain():
         raise NewerSchemaError(
             f"the database is at step {at}, and this version of cpn knows steps up to {newest}; use the version that migrated it, "
             "or restore the backup from before"
@@ -35,8 +38,17 @@ def missing_steps(conn: Connection) -> bool:
 
 
 def newest_step() -> str:
-    """The number of the last step, by the names of the files."""
-    return max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+    """The last step: the one that no other builds on. Numbers are names, and say nothing of the order."""
+    before = set(_chain().values())
+    [newest] = [step for step in _chain() if step not in before]
+    return newest
+
+
+@cache
+def _chain() -> dict[str, str | None]:
+    """Each step with the one before it, as its file says."""
+    links = [dict(_LINK.findall(path.read_text(encoding="utf-8"))) for path in (MIGRATIONS / "versions").glob("[0-9]*.py")]
+    return {link["revision"]: link.get("down_revision") for link in links}
 
 
 def taken(conn: Connection) -> str | None:

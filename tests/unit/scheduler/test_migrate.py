@@ -21,7 +21,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
-def test_the_newest_step_by_name_is_alembics_head() -> None:
+def test_the_newest_step_is_alembics_head() -> None:
     assert newest_step() == ScriptDirectory(str(MIGRATIONS)).get_current_head()
 
 
@@ -46,3 +46,18 @@ def test_a_database_of_an_older_version_takes_what_is_missing(store: Store, monk
     monkeypatch.setattr(steps, "_upgrade", asked.append)
     migrate(store)
     assert len(asked) == 1
+
+
+def test_steps_go_by_what_each_builds_on_and_not_by_their_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "versions").mkdir()
+    for name, before in (("0001", None), ("0003", "0001"), ("0002", "0003")):
+        linked = f'"{before}"' if before else "None"
+        (tmp_path / "versions" / f"{name}_step.py").write_text(f'revision = "{name}"\ndown_revision = {linked}\n')
+    monkeypatch.setattr(steps, "MIGRATIONS", tmp_path)
+    steps._chain.cache_clear()
+    try:
+        assert newest_step() == "0002"
+    finally:
+        monkeypatch.undo()
+        steps._chain.cache_clear()
+    assert newest_step() == ScriptDirectory(str(MIGRATIONS)).get_current_head()
