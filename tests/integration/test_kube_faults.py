@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cluster.backends.kubernetes import backend as backend_module
 from cluster.backends.kubernetes import pod_attempt
 from cluster.backends.kubernetes.access import Access
 from cluster.backends.kubernetes.backend import KubernetesBackend
@@ -16,6 +17,7 @@ from cluster.backends.kubernetes.client import Answer, Document, Event, KubeClie
 from cluster.errors import BusyError, ClusterError, ConflictError, ExpiredError, TransientError, UnreachableError
 from cluster.protocol import RunFinished
 from tests.kube.control_plane import ADMIN
+from tests.kube.faulty import FaultyApi, running_faulty_api
 from tests.kube.kubelet import MERGE, Kubelet
 from tests.kube.member import FixedStock, member, settings_of
 from tests.kube.scene import Scene, scene
@@ -169,6 +171,42 @@ def test_rights_that_are_taken_away_stop_nothing_and_are_used_again_when_they_ar
             await forget(here, run.run_id, other.run_id)
 
     asyncio.run(scenario())
+
+
+def test_a_member_that_may_not_see_its_runs_any_more_says_so_until_it_may_again(
+    kubelet: Kubelet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(backend_module, "PATIENCE_S", 0.5)
+    kubelet.servers.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}})
+    grant(kubelet, RULES)
+    run = script("node-1", COUNTS.format(tmp_path / "ledger"))
+
+    async def inventory(here: Scene) -> str:
+        try:
+            return str(len((await here.backend.inventory()).nodes))
+        except UnreachableError as error:
+            return str(error)
+
+    async def until(here: Scene, words: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+        async with asyncio.timeout(60):
+            while words not in await inventory(here):
+                meanwhile()
+                await asyncio.sleep(0.3)
+
+    async def scenario(api: FaultyApi) -> None:
+        client = KubeClient(Access(api.kubeconfig("agent"), namespace=SPACE))
+        backend = KubernetesBackend(client, FixedStock(kubelet), settings_of(SPACE), tmp_path / "agent")
+        async with scene(kubelet, SPACE, tmp_path, backend) as here:
+            grant(kubelet, [*RULES[:2], RULES[2] | {"verbs": ["get", "list", "create", "patch", "delete"]}])
+            await until(here, "the pods and Jobs of its runs cannot be watched: GET /apis/batch/v1/namespaces/faults/jobs: 403", api.cut)
+            grant(kubelet, RULES)
+            await until(here, "2")
+            assert (await here.run(run)).outcome == "succeeded"
+            await forget(here, run.run_id)
+
+    with running_faulty_api(tmp_path, kubelet.servers) as api:
+        asyncio.run(scenario(api))
+    assert (tmp_path / "ledger").read_text() == "once\n"
 
 
 def test_a_namespace_that_is_deleted_takes_its_runs_along(kubelet: Kubelet, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Protocol
 from cluster.backends.kubernetes.access import CONNECTIONS
 from cluster.backends.kubernetes.board import Board
 from cluster.backends.kubernetes.client import KubeClient
+from cluster.backends.kubernetes.inventory import PATIENCE_S
 from cluster.backends.kubernetes.making import Maker
 from cluster.backends.kubernetes.objects import RunSettings, label_of
 from cluster.backends.kubernetes.pod_attempt import PodAttempt, Tools
@@ -61,7 +62,7 @@ class KubernetesBackend:
         start_limit_s: float = START_LIMIT_S, forget_limit_s: float = 30.0,
     ) -> None:  # fmt: skip
         self._client, self._stock, self._directory, self._forget_limit_s = client, stock, directory, forget_limit_s
-        self._board = Board(client, settings.namespace, settings.cluster, self._notice)
+        self._board = Board(client, settings.namespace, settings.cluster, self._notice, seconds=time.monotonic)
         self._tools = Tools(Maker(client, settings, time.time, start_limit_s), self._board)
         self._attempts: dict[str, PodAttempt] = {}
         self._nodes: set[str] = set()
@@ -80,8 +81,9 @@ class KubernetesBackend:
         await self.inventory()
 
     async def inventory(self) -> Inventory:
-        """Nodes now. Raises ClusterError."""
+        """Nodes now. Raises ClusterError, also when nobody can see what becomes of runs."""
         found = await self._stock.read()
+        self._board.check(PATIENCE_S)
         self._nodes = {node.name for node in found.nodes}
         return found
 

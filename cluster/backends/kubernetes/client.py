@@ -43,6 +43,8 @@ CONNECT_S, ANSWER_S = 5.0, 30.0
 # A watch whose connection broke in silence is noticed so long after the server should have ended it.
 WATCH_S, SILENCE_S = 120, 20.0
 TRIES, LONGEST_PAUSE_S, USUAL_PAUSE_S = 4, 5.0, 1.0
+# The pauses of those who ask until there is an answer.
+AGAIN_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 PAGE = 500
 _TURNS = 3
 Pause = Callable[[float], Awaitable[None]]
@@ -284,6 +286,9 @@ def _error(code: int, status: Document, call: str, retry_after: str) -> ClusterE
     reason, text = str(status.get("reason", "")), f"{call}: {code} {status.get('message') or status.get('reason') or ''}".strip()
     if code == 409:
         return AlreadyThereError(text) if reason == "AlreadyExists" else ConflictError(text)
+    if any(cause.get("reason") == "ResourceVersionTooLarge" for cause in (status.get("details") or {}).get("causes") or ()):
+        # Its store was put back to an earlier state: what was read before is of no use.
+        return ExpiredError(text)
     if code == 429 or (code == 503 and retry_after):
         return BusyError(text, _seconds(retry_after))
     kinds: dict[int, type[ClusterError]] = {

@@ -2,18 +2,19 @@
 
 A watch ends every few minutes, or breaks; it goes on from where it was, by the resource version of the last change or bookmark. Where the
 server does not keep what happened since then (410), everything is listed anew. That is done every hour as well, so that an error in what
-is kept does not stay for ever. While the server cannot be asked, what is kept stays as it was, and `trouble` says so.
+is kept does not stay for ever. While the server cannot be asked, what is kept stays as it was, and `trouble` says so. Pauses grow as
+long as nothing comes of what is asked, so that a server that refuses everything is not asked all the time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from cluster.backends.kubernetes.client import Document, KubeClient
-from cluster.errors import BusyError, ClusterError, ExpiredError
+from cluster.backends.kubernetes.client import Document, Event, KubeClient
+from cluster.errors import BusyError, ClusterError, ExpiredError, UnreachableError
 from cluster.timing import Backoff
 
 log = logging.getLogger("cpn.agent")
@@ -25,7 +26,7 @@ class Kept(Protocol):
     """Where an informer puts what it reads."""
 
     def begin(self) -> None:
-        """All objects follow by `put`; those that do not until `end` are gone."""
+        """All objects follow by `put`; those that do not until `end` are gone. A list that breaks off is begun again."""
 
     def end(self) -> None:
         """The list is whole."""
@@ -42,73 +43,147 @@ class Informer:
 
     def __init__(
         self, client: KubeClient, path: str, kept: Kept, *, seconds: Callable[[], float], resync_s: float = RESYNC_S,
-        backoff: Backoff | None = None, fields: str = "", labels: str = "",
+        fields: str = "", labels: str = "",
     ) -> None:  # fmt: skip
-        self._client, self._path, self._kept, self._fields, self._labels = client, path, kept, fields, labels
+        self.path = path
+        self._client, self._kept, self._fields, self._labels = client, kept, fields, labels
         self._seconds, self._resync_s = seconds, resync_s
-        self._backoff = backoff or Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        self._backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        self._version = ""
         self._listed_at = 0.0
         self.listed = asyncio.Event()
         self.trouble: ClusterError | None = None
-        self.lists = 0
 
-    async def run(self) -> None:
-        """List and watch until cancelled."""
-        while True:
-            try:
-                version = await self._list()
-            except ClusterError as error:
-                await self._complain(error)
-            else:
-                await self._follow(version)
-
-    async def _list(self) -> str:
-        """Read everything; its resource version."""
+    async def read(self) -> None:
+        """List everything; `run` watches from there. Raises what the list raises."""
         version, begun = "", self._seconds()
         self._kept.begin()
-        async for page in self._client.pages(self._path, fieldSelector=self._fields, labelSelector=self._labels):
+        async for page in self._client.pages(self.path, fieldSelector=self._fields, labelSelector=self._labels):
             for item in page.get("items") or ():
                 self._kept.put(item)
             version = page["metadata"]["resourceVersion"]
             # Thousands of objects take a while; everything else of the agent has its turn between two pages.
             await asyncio.sleep(0)
         self._kept.end()
-        self._listed_at = begun
-        self.lists += 1
-        self._recover()
+        self._version, self._listed_at = version, begun
+        self._see()
         self.listed.set()
-        return version
 
-    async def _follow(self, version: str) -> None:
-        """Watch until everything has to be listed anew."""
-        while self._seconds() < self._listed_at + self._resync_s:
+    async def run(self) -> None:
+        """Watch, and list where that is due, until cancelled."""
+        while True:
+            began = self._seconds()
             try:
-                async for event in self._client.watch(
-                    self._path, version, opened=self._recover, fieldSelector=self._fields, labelSelector=self._labels
-                ):  # fmt: skip
-                    if event.type == "DELETED":
-                        self._kept.drop(event.item)
-                    elif event.type != "BOOKMARK":
-                        self._kept.put(event.item)
-                    version = event.item["metadata"]["resourceVersion"]
+                if not self._version or began >= self._listed_at + self._resync_s:
+                    await self.read()
+                await self._watch()
                 # The usual end; a server that ends every watch at once is not asked without a rest.
                 await asyncio.sleep(FIRST_PAUSE_S)
-            except ExpiredError:
-                log.info("what happened at %s since the last look is not kept any more; listing all anew", self._path)
-                return
             except ClusterError as error:
-                await self._complain(error)
+                if self._seconds() >= began + LONGEST_PAUSE_S:
+                    self._backoff.reset()
+                await self._after(error)
 
-    def _recover(self) -> None:
-        if self.trouble is not None:
-            log.info("%s can be watched again", self._path)
-        self.trouble = None
+    async def _watch(self) -> None:
+        """Take in changes until the server ends the watch in good order."""
+        changes = self._client.watch(
+            self.path, self._version, opened=self._see, fieldSelector=self._fields, labelSelector=self._labels
+        )  # fmt: skip
+        async for event in changes:
+            self._take(event)
+            self._backoff.reset()
         self._backoff.reset()
 
-    async def _complain(self, error: ClusterError) -> None:
-        if self.trouble is None:
-            log.warning("%s cannot be watched: %s", self._path, error)
-        self.trouble = error
+    def _take(self, event: Event) -> None:
+        if event.type == "DELETED":
+            self._kept.drop(event.item)
+        elif event.type != "BOOKMARK":
+            self._kept.put(event.item)
+        self._version = event.item["metadata"]["resourceVersion"]
+
+    def _see(self) -> None:
+        """The server answers."""
+        if self.trouble is not None:
+            log.info("%s can be watched again", self.path)
+        self.trouble = None
+
+    async def _after(self, error: ClusterError) -> None:
+        """Say what is wrong, and rest."""
+        if isinstance(error, ExpiredError):
+            log.info("what happened at %s since the last look is not kept any more; listing all anew", self.path)
+            self._version = ""
+        else:
+            if self.trouble is None:
+                log.warning("%s cannot be watched: %s", self.path, error)
+            self.trouble = error
         if isinstance(error, BusyError):
             await asyncio.sleep(min(error.retry_after_s, LONGEST_PAUSE_S))
         await self._backoff.pause()
+
+
+class Watches:
+    """Informers that run until they are closed, and whether they see. They are called `what` where they do not."""
+
+    def __init__(self, what: str, seconds: Callable[[], float], informers: Iterable[Informer] = ()) -> None:
+        self._what, self._seconds = what, seconds
+        self._informers = list(informers)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._well_at = seconds()
+
+    def open(self) -> None:
+        """Run all of them. A second call does no harm."""
+        if not self._tasks:
+            self._tasks = [_running(informer) for informer in self._informers]
+            self._well_at = self._seconds()
+
+    async def add(self, informer: Informer) -> None:
+        """List what this one keeps, and run it. Raises what its list raises, and has nothing to do with it then.
+
+        Of a collection that is watched already nothing more is asked.
+        """
+        if any(known.path == informer.path for known in self._informers):
+            return
+        await informer.read()
+        self._informers.append(informer)
+        self._tasks.append(_running(informer))
+        self._well_at = self._seconds()
+
+    async def close(self) -> None:
+        """Watch no more. Twice does no harm."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def listed(self, limit_s: float) -> None:
+        """Until everything has been listed once. Raises UnreachableError as soon as something cannot be."""
+        try:
+            async with asyncio.timeout(limit_s):
+                for informer in self._informers:
+                    while not informer.listed.is_set():
+                        if informer.trouble is not None:
+                            raise UnreachableError(f"{self._what} cannot be listed: {informer.trouble}") from informer.trouble
+                        self._check_tasks()
+                        await asyncio.sleep(FIRST_PAUSE_S / 2)
+        except TimeoutError as error:
+            raise UnreachableError(f"{self._what} were not listed within {limit_s:.0f} s") from error
+
+    def check(self, patience_s: float) -> None:
+        """Raises UnreachableError when something could not be watched for so long."""
+        self._check_tasks()
+        troubles = [informer.trouble for informer in self._informers if informer.trouble is not None]
+        now = self._seconds()
+        if not troubles:
+            self._well_at = now
+        elif now > self._well_at + patience_s:
+            raise UnreachableError(f"{self._what} cannot be watched: {troubles[0]}") from troubles[0]
+
+    def _check_tasks(self) -> None:
+        """A watch that an error of ours ended must not look like a cluster in which nothing changes."""
+        for task in self._tasks:
+            if task.done():
+                task.result()
+
+
+def _running(informer: Informer) -> asyncio.Task[None]:
+    return asyncio.create_task(informer.run(), name=f"watch {informer.path}")

@@ -16,19 +16,18 @@ import time
 from collections.abc import Callable, Sequence
 
 from cluster.backends.kubernetes.client import Document, KubeClient
-from cluster.backends.kubernetes.informer import Informer
+from cluster.backends.kubernetes.informer import Informer, Watches
 from cluster.backends.kubernetes.nodes import NO_USE, Machine, Use, machine_of, node_of
 from cluster.backends.kubernetes.taints import Toleration
 from cluster.backends.kubernetes.takes import Take, take_of
 from cluster.drivers import BY_PODS
-from cluster.errors import ClusterReplacedError, NotThereError, TransientError, UnreachableError
+from cluster.errors import ClusterReplacedError, NotThereError, TransientError
 from cluster.model import Inventory, Node
-from cluster.timing import wait_at_most
 
 NODES, PODS, VERSION, IDENTITY = "/api/v1/nodes", "/api/v1/pods", "/version", "/api/v1/namespaces/kube-system"
 NODES_A_SECOND = 250
 # For so long a watch may be on its way back before the member is called unreachable.
-PATIENCE_S, FIRST_LIST_S, LOOK_S = 15.0, 120.0, 0.1
+PATIENCE_S, FIRST_LIST_S = 15.0, 120.0
 MOST_TAKES = 10_000
 IsOurs = Callable[[Document], bool]
 
@@ -134,16 +133,15 @@ class KubeInventory:
     ) -> None:
         self._client, self._seconds = client, seconds
         self._pods, self._machines = _Pods(is_ours), _Machines(tolerations)
-        self._informers = (
+        self._watches = Watches("the cluster's nodes and pods", seconds, (
             Informer(client, NODES, self._machines, seconds=seconds),
             # Those that are over hold nothing, and clusters keep thousands of them.
             Informer(client, PODS, self._pods, seconds=seconds, fields="status.phase!=Succeeded,status.phase!=Failed"),
-        )
-        self._tasks: list[asyncio.Task[None]] = []
+        ))  # fmt: skip
         self._version = self._cluster_id = ""
         self._nodes: dict[str, Node] = {}
         self._told = Inventory(nodes=())
-        self._told_at = self._well_at = seconds()
+        self._told_at = seconds()
 
     @property
     def cluster_id(self) -> str:
@@ -154,21 +152,17 @@ class KubeInventory:
         """Find out who the cluster is and begin to watch. Raises what the first questions raise; a second call does no harm."""
         self._version = str((await self._client.get(VERSION)).get("gitVersion", ""))
         await self._look()
-        if not self._tasks:
-            self._tasks = [asyncio.create_task(informer.run()) for informer in self._informers]
+        self._watches.open()
 
     async def close(self) -> None:
         """Watch no more."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._watches.close()
 
     async def read(self) -> Inventory:
         """All nodes now. Raises UnreachableError when they cannot be watched, ClusterReplacedError, and what the question raises."""
         await self._look()
-        await self._await_lists()
-        self._check_watches()
+        await self._watches.listed(FIRST_LIST_S)
+        self._watches.check(PATIENCE_S)
         self._take_in()
         return self._told
 
@@ -195,34 +189,6 @@ class KubeInventory:
             raise own
         if own.get("status", {}).get("phase") == "Terminating":
             raise TransientError(f"the namespace {namespace} is being deleted; nothing can be started there")
-
-    async def _await_lists(self) -> None:
-        """Until everything has been listed once. Raises UnreachableError."""
-        try:
-            async with asyncio.timeout(FIRST_LIST_S):
-                for informer in self._informers:
-                    while not informer.listed.is_set():
-                        if informer.trouble is not None:
-                            raise UnreachableError(f"nodes and pods cannot be listed: {informer.trouble}") from informer.trouble
-                        self._check_tasks()
-                        await wait_at_most(informer.listed, LOOK_S)
-        except TimeoutError as error:
-            raise UnreachableError(f"nodes and pods were not listed within {FIRST_LIST_S:.0f} s") from error
-
-    def _check_tasks(self) -> None:
-        """A watch that an error of ours ended must not look like a cluster in which nothing changes."""
-        for task in self._tasks:
-            if task.done():
-                task.result()
-
-    def _check_watches(self) -> None:
-        self._check_tasks()
-        troubles = [informer.trouble for informer in self._informers if informer.trouble is not None]
-        now = self._seconds()
-        if not troubles:
-            self._well_at = now
-        elif now > self._well_at + PATIENCE_S:
-            raise UnreachableError(f"the cluster's nodes and pods cannot be watched: {troubles[0]}") from troubles[0]
 
     def _take_in(self) -> None:
         """Make the inventory anew where something is another than told, and it is time."""

@@ -6,8 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from cluster.backends.kubernetes.board import AGAIN_S
-from cluster.backends.kubernetes.client import KubeClient
+from cluster.backends.kubernetes.client import AGAIN_S, KubeClient
 from cluster.backends.kubernetes.objects import CONTAINER
 from cluster.backends.kubernetes.pods import PodFacts
 from cluster.backends.kubernetes.records import RecordReader

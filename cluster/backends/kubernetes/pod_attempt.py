@@ -13,7 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.backends.kubernetes.board import AGAIN_S, Board
+from cluster.backends.kubernetes.board import Board
+from cluster.backends.kubernetes.client import AGAIN_S
 from cluster.backends.kubernetes.listening import Listener
 from cluster.backends.kubernetes.making import Maker
 from cluster.backends.kubernetes.objects import rank_of

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Literal
 
 from cluster.backends.kubernetes.access import Access
 from cluster.backends.kubernetes.client import Document, Event, EventType
 from cluster.errors import ClusterError, ExpiredError, NotThereError
 
 PAGE = 3
+Fault = Literal["list", "page", "watch", "event"]
 
 
 def node(name: str = "n1", cpu: str = "8", memory: str = "16Gi", labels: dict[str, str] | None = None, **more: Any) -> Document:
@@ -42,7 +43,11 @@ def pod(
 
 
 class FakeApi:
-    """Has the calls of KubeClient that informers and inventories make. `refuse` raises for what it returns an error for."""
+    """Has the calls of KubeClient that informers and inventories make. `refuse` raises for what it returns an error for.
+
+    `faults` are what the next calls of a kind raise: a list at its first page, a list at a later page, a watch as it is begun, or one that
+    has begun. None: that call is well.
+    """
 
     def __init__(self) -> None:
         self.access = Access(namespace="cpn")
@@ -53,10 +58,12 @@ class FakeApi:
             "/api/v1/namespaces/cpn": {"metadata": {"uid": "ns-1"}, "status": {"phase": "Active"}},
         }
         self.refuse: Callable[[str], ClusterError | None] = lambda _path: None
+        self.faults: dict[Fault, list[ClusterError | None]] = {"list": [], "page": [], "watch": [], "event": []}
         self.version = 100
         self.oldest = 0
         self.lists: list[str] = []
         self.watched_from: list[str] = []
+        self.queries: list[dict[str, str]] = []
         self._history: list[tuple[int, str, Event]] = []
         self._changed = asyncio.Event()
         self._cut: ClusterError | None = None
@@ -68,21 +75,26 @@ class FakeApi:
             raise NotThereError(f"GET {path}: 404")
         return self.single[path]
 
-    async def pages(self, path: str, **_query: str) -> AsyncIterator[Document]:
+    async def pages(self, path: str, **query: str) -> AsyncIterator[Document]:
         self.lists.append(path)
+        self.queries.append(query)
         items, version = list(self.objects[path].values()), str(self.version)
         for begin in range(0, max(len(items), 1), PAGE):
             self._check(path)
+            self._fail("page" if begin else "list")
             yield {"metadata": {"resourceVersion": version}, "items": items[begin : begin + PAGE]}
             await asyncio.sleep(0)
 
-    async def watch(self, path: str, version: str, *, opened: Callable[[], None] | None = None, **_query: str) -> AsyncIterator[Event]:
+    async def watch(self, path: str, version: str, *, opened: Callable[[], None] | None = None, **query: str) -> AsyncIterator[Event]:
         self._check(path)
         self.watched_from.append(version)
+        self.queries.append(query)
+        self._fail("watch")
         at, ends = int(version), self._ends
         self._check_age(path, at)
         if opened is not None:
             opened()
+        self._fail("event")
         while True:
             self._check_age(path, at)
             for number, place, event in self._history:
@@ -143,6 +155,11 @@ class FakeApi:
     def _check_age(self, path: str, version: int) -> None:
         if version < self.oldest:
             raise ExpiredError(f"GET {path}: 410 too old")
+
+    def _fail(self, kind: Fault) -> None:
+        error = self.faults[kind].pop(0) if self.faults[kind] else None
+        if error is not None:
+            raise error
 
     def _check(self, path: str) -> None:
         error = self.refuse(path)

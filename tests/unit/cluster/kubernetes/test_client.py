@@ -89,6 +89,12 @@ def test_an_answer_is_an_error_by_what_can_be_done_about_it(api: FaultyApi, stat
     assert str(found) == f"POST {PODS}: {status} so says the server"
 
 
+def test_a_state_that_a_server_has_not_reached_is_one_that_it_does_not_keep(api: FaultyApi) -> None:
+    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+    api.fail("GET", PODS, status=504, document={"reason": "Timeout", "message": "Too large", "details": {"causes": [cause]}})
+    assert isinstance(refused(api, lambda client: client.get(PODS, resourceVersion="99")), ExpiredError)
+
+
 def test_a_call_that_a_busy_server_refuses_is_made_again_when_it_says(api: FaultyApi) -> None:
     pause = Paused()
     api.fail("POST", PODS, status=429, times=2, headers={"Retry-After": "3"})

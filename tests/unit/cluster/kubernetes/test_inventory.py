@@ -226,7 +226,7 @@ async def test_a_list_that_is_refused_says_so_at_once() -> None:
     api = cluster()
     api.refuse = lambda path: ForbiddenError("pods is forbidden") if path == PODS else None
     async with watching(api) as inventory:
-        with pytest.raises(UnreachableError, match="nodes and pods cannot be listed: pods is forbidden"):
+        with pytest.raises(UnreachableError, match="the cluster's nodes and pods cannot be listed: pods is forbidden"):
             await inventory.read()
 
 
