@@ -8,20 +8,27 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 from controlplane.settings import Settings
 from controlplane.wiring import ControlPlane
+from scheduler import acts
+from scheduler.acts import SERVER
+from scheduler.chain import Act
 from scheduler.errors import ConflictError
-from scheduler.store import access, fleet
+from scheduler.store import access, audit, fleet
+from scheduler.store.audit import Entry
 from scheduler.store.exclusive import sole_server
 from scheduler.store.migrate import migrate
-from scheduler.store.session import Store, StoreUnavailableError
+from scheduler.store.session import Store, StoreUnavailableError, Transaction
 
 log = logging.getLogger("cpn")
 OPERATOR_TOKEN = "operator.token"
 SERVER_FILE = "server.json"
 DEFAULT_QUEUE = "default"
+# What a run may do that is cut off, what runs nothing real, and how long what it delivered is kept.
+FOR_RIGHTS = ("suspect_after_s", "lost_after_s", "lease_s", "allow_simulated", "keep_results_days", "keep_logs_days")
 
 
 @contextmanager
@@ -46,14 +53,27 @@ def running_plane(settings: Settings) -> Iterator[ControlPlane]:
 def _first_start(plane: ControlPlane) -> None:
     """A queue to submit to, and a token to begin with."""
     now = plane.clock.now()
+    plane.store.write(lambda tx: _note_start(tx, plane.settings, now))
     with plane.store.read() as conn:
         queues, tokens = fleet.list_queues(conn), access.list_tokens(conn)
     if not queues:
-        plane.store.write(lambda tx: fleet.add_queue(tx.conn, DEFAULT_QUEUE, 1.0, None, now))
+        plane.store.write(lambda tx: _add_default_queue(tx, now))
     path = plane.settings.data_dir / OPERATOR_TOKEN
     if not any(token.role == "operator" and token.revoked_at is None for token in tokens):
         _, secret = plane.tokens.create("operator")
         write_private(path, secret + "\n")
+
+
+def _note_start(tx: Transaction, settings: Settings, now: float) -> None:
+    """Write down that a server starts, with the settings that rights depend on, and in a new log what holds already."""
+    known = acts.standing(tx.conn, now) if audit.head(tx.conn)[0] == 0 else []
+    told = {name: getattr(settings, name) for name in FOR_RIGHTS}
+    audit.append(tx.conn, [*known, Entry(Act.SERVER_STARTED, version("cpn"), SERVER, now, told)])
+
+
+def _add_default_queue(tx: Transaction, now: float) -> None:
+    fleet.add_queue(tx.conn, DEFAULT_QUEUE, 1.0, None, now)
+    audit.append(tx.conn, [Entry(Act.QUEUE_CREATED, DEFAULT_QUEUE, SERVER, now)])
 
 
 def write_private(path: Path, text: str) -> None:

@@ -17,8 +17,12 @@ from types import TracebackType
 from cluster.model import ClusterSpec
 from controlplane.tokens import digest, new_secret
 from controlplane.wiring import ControlPlane
-from scheduler.store import access, fleet
+from scheduler.acts import SERVER
+from scheduler.chain import Act
+from scheduler.store import access, audit, fleet
+from scheduler.store.audit import Entry
 from scheduler.store.records import TokenRecord
+from scheduler.store.session import Transaction
 
 log = logging.getLogger("cpn.pushed")
 FIRST_PAUSE_S, LONGEST_PAUSE_S, GOOD_RUN_S = 0.5, 15.0, 30.0
@@ -105,7 +109,12 @@ class PushedAgents:
         """A token for one child; the one of its predecessor ends with it."""
         secret, now = new_secret("agent"), self._plane.clock.now()
         token = TokenRecord(f"push-{cluster}", digest(secret), "agent", None, cluster, now, None, None)
-        self._plane.store.write(lambda tx: access.replace_token(tx.conn, token))
+
+        def work(tx: Transaction) -> None:
+            access.replace_token(tx.conn, token)
+            audit.append(tx.conn, [Entry(Act.TOKEN_CREATED, token.id, SERVER, now, {"role": token.role, "cluster": cluster})])
+
+        self._plane.store.write(work)
         self._plane.tokens.forget()
         return secret
 

@@ -12,10 +12,13 @@ from functools import partial
 from typing import TypeAlias
 
 from controlplane.settings import Settings
+from scheduler import acts
 from scheduler.admission import Admitted, Offer, examine, submit_batch
 from scheduler.bells import Bells
 from scheduler.clock import Clock
 from scheduler.errors import InvalidError, RefusedError
+from scheduler.store import audit
+from scheduler.store.audit import Entry
 from scheduler.store.gathered import Gathered
 from scheduler.store.rows import dumps
 from scheduler.store.session import Store, Transaction
@@ -49,17 +52,25 @@ def take_in(
     """Examine submissions and store what may be, in their order. Each by itself: one that is refused takes no other with it."""
     now, answers = clock.now(), dict[int, Admitted | Exception]()
     judged: dict[str, Refusal | None] = {}
+    refusals: list[Entry] = []
     offers: dict[str, dict[int, Offer]] = {}
     for at, item in enumerate(submissions):
         document = item.spec.model_dump(mode="json")
         if not item.examined and (refusal := _examined(tx, item.spec, document, judged, now, may_wait=may_wait)) is not None:
             answers[at] = type(refusal)(refusal.problems)
+            refusals += refused(item.spec, refusal, item.submitted_by, now)
         else:
             offers.setdefault(item.submitted_by, {})[at] = Offer(item.spec, item.job_id, item.key, document)
+    audit.append(tx.conn, refusals)
     for submitted_by, given in offers.items():
         taken = submit_batch(tx, bells, list(given.values()), submitted_by=submitted_by, now=now)
         answers |= dict(zip(given, taken, strict=True))
     return [answers[at] for at in range(len(submissions))]
+
+
+def refused(spec: JobSpec, refusal: Exception, by: str, now: float) -> list[Entry]:
+    """What the audit log says of a job that is not accepted: of those that rights forbid, and that have inputs."""
+    return [acts.refused(spec, refusal.problems, by, now)] if isinstance(refusal, RefusedError) and spec.inputs else []
 
 
 def _examined(

@@ -7,11 +7,14 @@ import secrets
 import threading
 from dataclasses import dataclass
 
+from scheduler.acts import SERVER
+from scheduler.chain import Act
 from scheduler.clock import Clock
 from scheduler.errors import NotFoundError, Problem, RefusedError
-from scheduler.store import access
+from scheduler.store import access, audit
+from scheduler.store.audit import Entry
 from scheduler.store.records import TokenRecord
-from scheduler.store.session import Store, Transaction
+from scheduler.store.session import Connection, Store, Transaction
 
 JOIN = "join"
 ROLES = ("operator", "buyer", "viewer", "agent", JOIN)
@@ -40,6 +43,13 @@ def new_secret(role: str) -> str:
 def digest(secret: str) -> str:
     """What is stored of a token."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def add_token(conn: Connection, record: TokenRecord, by: str) -> None:
+    """Store a new token, and that it was made; nothing of its text is written down, nor its hash in the audit log."""
+    access.add_token(conn, record)
+    told = {"role": record.role, "cluster": record.cluster, "expires_at": record.expires_at}
+    audit.append(conn, [Entry(Act.TOKEN_CREATED, record.id, by, record.created_at, told, record.tenant)])
 
 
 def joined_id(token_id: str) -> str:
@@ -74,18 +84,24 @@ class TokenBook:
         self._known: dict[str, tuple[TokenRecord, float]] = {}
 
     def create(
-        self, role: str, *, tenant: str | None = None, cluster: str | None = None, expires_at: float | None = None
+        self, role: str, *, tenant: str | None = None, cluster: str | None = None, expires_at: float | None = None, by: str = SERVER
     ) -> tuple[TokenRecord, str]:
-        """A new token and its text, which nobody can read again."""
+        """A new token and its text, which nobody can read again. `by` is the token that asks for it."""
         secret, now = new_secret(role), self._clock.now()
         record = TokenRecord(f"tok-{secrets.token_hex(6)}", digest(secret), role, tenant, cluster, now, expires_at, None)
-        self._store.write(lambda tx: access.add_token(tx.conn, record))
+        self._store.write(lambda tx: add_token(tx.conn, record, by))
         return record, secret
 
-    def revoke(self, token_id: str) -> TokenRecord:
-        """End a token now. Raises NotFoundError."""
+    def revoke(self, token_id: str, by: str = SERVER) -> TokenRecord:
+        """End a token now, as the token `by` asks for. Raises NotFoundError."""
         now = self._clock.now()
-        record = self._store.write(lambda tx: access.revoke_token(tx.conn, token_id, now))
+
+        def work(tx: Transaction) -> TokenRecord:
+            record = access.revoke_token(tx.conn, token_id, now)
+            audit.append(tx.conn, [Entry(Act.TOKEN_REVOKED, record.id, by, now, {"role": record.role}, record.tenant)])
+            return record
+
+        record = self._store.write(work)
         self.forget()
         return record
 
@@ -132,7 +148,7 @@ class TokenBook:
                 return made
             _check_join(token, made, cluster, now)
             record = TokenRecord(joined_id(token.id), agent_hash, "agent", None, token.cluster, now, None, None)
-            access.add_token(tx.conn, record)
+            add_token(tx.conn, record, token.id)
             return record
 
         return self._store.write(work)

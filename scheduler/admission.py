@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from scheduler import acts
 from scheduler.affordable import finds_paid_hour, with_hours_told, with_why_not
 from scheduler.arrays import ring_after, store_array
 from scheduler.assess import Assessment, InputData, from_refusal
@@ -23,7 +24,7 @@ from scheduler.errors import ConflictError, InvalidError, Problem, RefusedError
 from scheduler.freeze import Market, judge_at, read_market
 from scheduler.holds import open_predecessors
 from scheduler.lifecycle import FINAL, Cause, State
-from scheduler.store import access, arrays, dependencies, fleet, jobs
+from scheduler.store import access, arrays, audit, dependencies, fleet, jobs
 from scheduler.store.changes import Changes
 from scheduler.store.records import JobRecord
 from scheduler.store.session import Connection, Transaction
@@ -253,6 +254,8 @@ def _take(tx: Transaction, changes: Changes, known: Keys, offer: Offer, submitte
     else:
         changes.write()  # What goes before an array gets the smaller sequence numbers.
         store_array(tx, spec, columns, needs)
+    if spec.inputs:
+        changes.act(acts.admitted(spec, offer.job_id, columns["spec"], submitted_by, now))
     if key:
         known[spec.tenant, key] = offer.job_id, mark
     return Admitted(offer.job_id, new=True, job=job)
@@ -290,11 +293,13 @@ def _columns(
     }  # fmt: skip
 
 
-def cancel(tx: Transaction, bells: Bells, job_id: str, now: float) -> JobRecord:
-    """Cancel a job: at once when it waits, through its agent when it runs. Again changes nothing."""
+def cancel(tx: Transaction, bells: Bells, job_id: str, now: float, by: str = "") -> JobRecord:
+    """Cancel a job: at once when it waits, through its agent when it runs. Again changes nothing. `by` is the token that asks for it."""
     job = jobs.get_job(tx.conn, job_id)
     if State(job.state) in FINAL or job.cancel_requested:
         return job
+    if job.spec.get("inputs"):
+        audit.append(tx.conn, [acts.withdrawn(job, Cause.CANCELLED_BY_USER, by, now)])
     if job.state in (State.SUBMITTED, State.QUEUED):
         changes = Changes(tx.conn)
         job = changes.move_job(job, State.CANCELLED, Cause.CANCELLED_BY_USER, at=now, finished_at=now, cancel_requested=True)

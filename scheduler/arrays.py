@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from scheduler import acts
 from scheduler.bells import CYCLE, Bells, agent_bell, job_bell
 from scheduler.dispatch import order_stop
 from scheduler.errors import InvalidError, Problem
@@ -71,14 +73,16 @@ def store_array(tx: Transaction, spec: JobSpec, columns: dict[str, Any], needs: 
     return array
 
 
-def cancel_array(tx: Transaction, bells: Bells, array_id: str, now: float) -> None:
-    """Cancel what has not ended of an array: at once what waits, through its agents what runs. Again changes nothing."""
+def cancel_array(tx: Transaction, bells: Bells, array_id: str, now: float, by: str = "") -> None:
+    """Cancel what has not ended of an array: at once what waits, through its agents what runs. Again changes nothing. `by` is the
+    token that asks for it, and the audit log has one row of it."""
     changes = Changes(tx.conn)
     rung = {job_bell(array_id)}
     running = []
-    for job in changes.open_tasks(array_id):
-        if job.cancel_requested:
-            continue
+    tasks = [job for job in changes.open_tasks(array_id) if not job.cancel_requested]
+    if tasks and tasks[0].spec.get("inputs"):
+        changes.act(replace(acts.withdrawn(tasks[0], Cause.CANCELLED_BY_USER, by, now), subject=array_id))
+    for job in tasks:
         rung.add(job_bell(job.id))
         if job.state in (State.SUBMITTED, State.QUEUED):
             changes.move_job(job, State.CANCELLED, Cause.CANCELLED_BY_USER, at=now, finished_at=now, cancel_requested=True)

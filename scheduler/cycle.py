@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from cluster.health import Health
+from scheduler import acts
 from scheduler.assess import InputData, granted_quote
 from scheduler.bells import Bells, agent_bell, job_bell
 from scheduler.clock import Clock
@@ -152,6 +153,8 @@ class Cycle:
             )  # fmt: skip
             changes.add_run(run)
             there = frozen.world.clusters[placement.cluster]
+            if candidate.spec.inputs:
+                changes.act(acts.placed(candidate.spec, run, there.spec, inputs, now))
             changes.order(
                 run.cluster, start_order(run, run_request(candidate.spec, run, inputs, job.array_index, there.spec, there.inbound)), now
             )

@@ -18,6 +18,7 @@ from pydantic_core import from_json, to_json
 from cluster.carbon import Carbon
 from cluster.model import ClusterSpec
 from cluster.protocol import RunFinished, Usage
+from scheduler import acts
 from scheduler.assess import is_local
 from scheduler.freeze import Market, read_market
 from scheduler.lifecycle import Cause, State
@@ -102,6 +103,8 @@ def end_run(
     job = changes.move_job(job, finish, cause, at=now, message=message, finished_at=now)
     _note_rate(changes, job, run, now)
     spec = job.parsed()
+    if spec.inputs:
+        _note_acts(changes, job, spec, run, event, now)
     if finish not in (State.SUCCEEDED, State.CANCELLED):
         if spared:
             job = changes.touch_job(job, spared=job.spared + 1)
@@ -112,6 +115,14 @@ def end_run(
     if charged and run.started_at is not None:
         changes.charge(job, run.id, terms.receipt(spec, job, run, now), now)
     return job
+
+
+def _note_acts(changes: Changes, job: JobRecord, spec: JobSpec, run: RunRecord, event: RunFinished | None, now: float) -> None:
+    """What the audit log says of an end: what the agent told of it, or that its run was given up."""
+    if event is not None and event.usage.transfers:
+        changes.act(acts.moved(job, spec, run, event.usage.transfers, now))
+    for entry in acts.ended(job, spec, run, acts.agent_of(run.cluster) if event is not None else acts.SERVER, now):
+        changes.act(entry)
 
 
 def _note_rate(changes: Changes, job: JobRecord, run: RunRecord, now: float) -> None:

@@ -20,14 +20,16 @@ router = APIRouter()
 
 
 @router.post("/tokens", status_code=201, tags=["tokens"])
-async def create_token(request: TokenRequest, _principal: Operator, plane: Plane) -> TokenCreated:
+async def create_token(request: TokenRequest, principal: Operator, plane: Plane) -> TokenCreated:
     """Create a token; its text is shown this once."""
 
     def work() -> TokenCreated:
         _check_binding(plane, request)
         lasts_s = JOIN_S if request.expires_in is None and request.role == JOIN else request.expires_in
         expires_at = None if lasts_s is None else plane.clock.now() + lasts_s
-        record, secret = plane.tokens.create(request.role, tenant=request.tenant, cluster=request.cluster, expires_at=expires_at)
+        record, secret = plane.tokens.create(
+            request.role, tenant=request.tenant, cluster=request.cluster, expires_at=expires_at, by=principal.token_id
+        )
         return TokenCreated.model_validate({**views.token_fields(record), "token": secret})
 
     return await run_in_threadpool(work)
@@ -60,9 +62,9 @@ async def list_tokens(_principal: Operator, plane: Plane, cursor: Cursor = None,
 
 
 @router.delete("/tokens/{token_id}", tags=["tokens"])
-async def revoke_token(token_id: str, _principal: Operator, plane: Plane) -> TokenView:
+async def revoke_token(token_id: str, principal: Operator, plane: Plane) -> TokenView:
     """End a token at once."""
-    return views.token_view(await run_in_threadpool(plane.tokens.revoke, token_id))
+    return views.token_view(await run_in_threadpool(plane.tokens.revoke, token_id, principal.token_id))
 
 
 def _targets(plane: ControlPlane) -> list[TargetRequest]:

@@ -24,11 +24,14 @@ from controlplane.api.jobs import KEY, own_tenant
 from controlplane.api.problems import TITLES, faults_of
 from controlplane.api.schemas import FieldProblem, ProblemView
 from controlplane.settings import Settings
+from controlplane.submissions import refused
 from controlplane.tokens import Principal
 from controlplane.wiring import ControlPlane
 from scheduler.admission import Admitted, Offer, examine, settle_engine, submit_batch
 from scheduler.arrays import examine_array
 from scheduler.errors import ConflictError, InvalidError, Problem, RefusedError, SchedulerError
+from scheduler.store import audit
+from scheduler.store.audit import Entry
 from scheduler.store.rows import dumps
 from scheduler.store.session import Connection
 from workloads.arrays import read_array
@@ -105,6 +108,7 @@ def _examined(plane: ControlPlane, principal: Principal, items: list[BatchItem],
     """What may be stored, by index, and why the others may not. For a thread: a statement is proved in another process."""
     offers: dict[int, Offer] = {}
     errors: Errors = {}
+    entries: list[Entry] = []
     with plane.store.read() as conn:
         examiner = _Examiner(conn, principal, plane.settings, now)
         for at, item in enumerate(items):
@@ -113,6 +117,10 @@ def _examined(plane: ControlPlane, principal: Principal, items: list[BatchItem],
                 offers[at] = Offer(judged.spec, new_job_id(), item.idempotency_key, judged.document)
             except (InvalidError, RefusedError) as error:
                 errors[at] = error
+                if isinstance(error, RefusedError):
+                    entries += refused(JobSpec.model_validate(item.job), error, principal.token_id, now)
+    if entries:
+        plane.store.write(lambda tx: audit.append(tx.conn, entries))
     return offers, errors
 
 

@@ -20,11 +20,14 @@ from controlplane.endpoint import check_endpoint
 from controlplane.tokens import Principal
 from controlplane.wiring import ControlPlane
 from monitoring.capacity import measure, use_by_node
+from scheduler import acts
 from scheduler.bells import CYCLE, agent_bell
+from scheduler.chain import Act
 from scheduler.dispatch import order_stop
 from scheduler.errors import ConflictError, InvalidError, NotFoundError, Problem
 from scheduler.freeze import World, read_world
-from scheduler.store import fleet, jobs
+from scheduler.store import audit, fleet, jobs
+from scheduler.store.audit import Entry
 from scheduler.store.records import WindowRecord
 from scheduler.store.session import Transaction
 from scheduler.windows import MAINTENANCE
@@ -72,7 +75,12 @@ async def register_cluster(spec: ClusterSpec, principal: Operator, plane: Plane)
     if spec.mode == "push" and spec.backend != "memory":
         remote_id = await run_in_threadpool(check_endpoint, spec.backend, spec.endpoint)
     now = plane.clock.now()
-    await asyncio.wrap_future(plane.write(lambda tx: fleet.add_cluster(tx.conn, spec, now, remote_id)))
+
+    def work(tx: Transaction) -> None:
+        fleet.add_cluster(tx.conn, spec, now, remote_id)
+        audit.append(tx.conn, [acts.of_cluster(Act.CLUSTER_REGISTERED, spec, principal.token_id, now)])
+
+    await asyncio.wrap_future(plane.write(work))
     plane.bells.ring(FLEET)
     return await run_in_threadpool(_view, plane, spec.name, principal)
 
@@ -120,10 +128,12 @@ async def change_cluster(name: str, patch: ClusterPatch, principal: Operator, pl
     changes = {field: value for field, value in given.items() if value is not None or field in ("carbon", "ray_jobs")}
 
     def work(tx: Transaction) -> None:
-        spec = fleet.get_cluster(tx.conn, name).spec.model_copy(update=changes)
+        before = fleet.get_cluster(tx.conn, name).spec
+        spec = before.model_copy(update=changes)
         if spec.ray_jobs is not None and spec.backend not in RUN_RAY:
             raise InvalidError((Problem("ray_jobs", "backend", NO_RAY),))
         fleet.update_cluster(tx.conn, name, spec=spec)
+        audit.append(tx.conn, acts.of_change(before, spec, principal.token_id, plane.clock.now()))
         tx.after_commit(lambda: plane.bells.ring(CYCLE))
 
     await asyncio.wrap_future(plane.write(work))
@@ -131,7 +141,7 @@ async def change_cluster(name: str, patch: ClusterPatch, principal: Operator, pl
 
 
 @router.delete("/clusters/{name}", status_code=204)
-async def remove_cluster(name: str, _principal: Operator, plane: Plane) -> Response:
+async def remove_cluster(name: str, principal: Operator, plane: Plane) -> Response:
     """Forget a member that runs nothing."""
 
     def work(tx: Transaction) -> None:
@@ -139,6 +149,7 @@ async def remove_cluster(name: str, _principal: Operator, plane: Plane) -> Respo
         if running:
             raise ConflictError(f"cluster {name!r} still has {len(running)} runs; drain it first (`cpn cluster drain {name}`)")
         fleet.remove_cluster(tx.conn, name)
+        audit.append(tx.conn, [Entry(Act.CLUSTER_REMOVED, name, principal.token_id, plane.clock.now())])
 
     await asyncio.wrap_future(plane.write(work))
     plane.bells.ring(FLEET)
@@ -150,6 +161,7 @@ async def _set_cordon(
 ) -> ClusterView:  # fmt: skip
     def work(tx: Transaction) -> None:
         fleet.update_cluster(tx.conn, name, cordon=cordon)
+        audit.append(tx.conn, [Entry(Act.CLUSTER_CORDONED, name, principal.token_id, plane.clock.now(), {"cordon": cordon})])
         if also is not None:
             also(tx)
         tx.after_commit(lambda: plane.bells.ring(CYCLE))

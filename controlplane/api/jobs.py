@@ -23,7 +23,7 @@ from controlplane.api.prose import verdict_view
 from controlplane.api.scaling import told_scaling
 from controlplane.api.schemas import EventView, JobView, Page, PlanView, ProgressView
 from controlplane.api.window_words import told_windows
-from controlplane.submissions import Submission
+from controlplane.submissions import Submission, refused
 from controlplane.tokens import Principal
 from controlplane.wiring import ControlPlane
 from scheduler.admission import cancel, examine, settle_engine
@@ -32,7 +32,7 @@ from scheduler.bells import job_bell
 from scheduler.errors import InvalidError, Problem, RefusedError
 from scheduler.explain import plan_for
 from scheduler.lifecycle import FINAL, State
-from scheduler.store import jobs, ledger
+from scheduler.store import audit, jobs, ledger
 from scheduler.store.records import JobRecord
 from scheduler.store.session import Transaction
 from workloads.catalogue.pricing import Receipt
@@ -84,7 +84,7 @@ async def submit_job(
     try:
         if spec.kind == "sql":
             # To prove a statement takes time in another process, for which the store's writer must not wait.
-            spec = await run_in_threadpool(_examine, plane, spec, plane.clock.now())
+            spec = await run_in_threadpool(_examine, plane, spec, principal.token_id, plane.clock.now())
         offered = Submission(spec, new_job_id(), idempotency_key, principal.token_id, examined=spec.kind == "sql")
         admitted = await asyncio.wrap_future(plane.submissions.put(offered))
     except RefusedError as error:
@@ -99,12 +99,18 @@ async def submit_job(
     return Response(view.model_dump_json(), status_code=status, media_type=direct.JSON, headers=headers)
 
 
-def _examine(plane: ControlPlane, spec: JobSpec, now: float) -> JobSpec:
-    """The examined job, with the engine of its statement."""
+def _examine(plane: ControlPlane, spec: JobSpec, by: str, now: float) -> JobSpec:
+    """The examined job, with the engine of its statement; that one is refused is written down."""
     with plane.store.read() as conn:
         settled = settle_engine(conn, spec, plane.settings.sql_one_worker_s)
-        examine(conn, settled, now, may_wait=plane.settings.flexible_waits > 0)
-    return settled
+        try:
+            examine(conn, settled, now, may_wait=plane.settings.flexible_waits > 0)
+            return settled
+        except RefusedError as error:
+            entries = refused(settled, error, by, now)
+            refusal = error
+    plane.store.write(lambda tx: audit.append(tx.conn, entries))
+    raise refusal
 
 
 def _look_up(plane: ControlPlane, job_id: str) -> Found:
@@ -177,9 +183,9 @@ async def cancel_job(job_id: str, principal: Buyer, plane: Plane) -> JobView:
 
     def work(tx: Transaction) -> None:
         if found.is_array:
-            cancel_array(tx, plane.bells, job_id, now)
+            cancel_array(tx, plane.bells, job_id, now, principal.token_id)
         else:
-            cancel(tx, plane.bells, job_id, now)
+            cancel(tx, plane.bells, job_id, now, principal.token_id)
 
     await asyncio.wrap_future(plane.write(work))
     return (await run_in_threadpool(find, plane, principal, job_id)).view(plane.clock.now())

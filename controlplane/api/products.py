@@ -14,9 +14,11 @@ from controlplane.api.auth import Operator, Plane, Reader
 from controlplane.api.paging import Cursor, Limit, page_of
 from controlplane.api.schemas import LicenceRequest, Page, ProductView, VersionRequest
 from controlplane.wiring import ControlPlane
+from scheduler import acts
 from scheduler.bells import CYCLE
+from scheduler.chain import Act
 from scheduler.errors import InvalidError, Problem
-from scheduler.store import access, catalogue, fleet
+from scheduler.store import access, audit, catalogue, fleet
 from scheduler.store.session import Transaction
 from workloads.catalogue.licence import Licence
 from workloads.catalogue.product import Product, ProductVersion
@@ -35,10 +37,17 @@ def _view(plane: ControlPlane, name: str) -> ProductView:
 
 
 @router.post("/products", status_code=201, responses=THERE)
-async def create_product(product: Product, _principal: Operator, plane: Plane, response: Response) -> ProductView:
+async def create_product(product: Product, principal: Operator, plane: Plane, response: Response) -> ProductView:
     """Publish a product's terms; 200 when it is there with the same terms."""
     now = plane.clock.now()
-    fresh = await asyncio.wrap_future(plane.write(lambda tx: catalogue.add_product(tx.conn, product, now)))
+
+    def work(tx: Transaction) -> bool:
+        fresh = catalogue.add_product(tx.conn, product, now)
+        if fresh:
+            audit.append(tx.conn, [acts.of_product(Act.PRODUCT_PUBLISHED, product, principal.token_id, now)])
+        return fresh
+
+    fresh = await asyncio.wrap_future(plane.write(work))
     response.status_code = 201 if fresh else 200
     return await run_in_threadpool(_view, plane, product.name)
 
@@ -68,13 +77,14 @@ async def get_product(owner: str, name: str, _principal: Reader, plane: Plane) -
 
 
 @router.put("/products/{owner}/{name}")
-async def replace_terms(owner: str, name: str, product: Product, _principal: Operator, plane: Plane) -> ProductView:
+async def replace_terms(owner: str, name: str, product: Product, principal: Operator, plane: Plane) -> ProductView:
     """New terms, from the next decision on."""
     if product.name != f"{owner}/{name}":
         raise InvalidError((Problem("name", "mismatch", f"the document is of {product.name!r}, the address of '{owner}/{name}'"),))
 
     def work(tx: Transaction) -> None:
         catalogue.replace_product(tx.conn, product)
+        audit.append(tx.conn, [acts.of_product(Act.TERMS_CHANGED, product, principal.token_id, plane.clock.now())])
         tx.after_commit(lambda: plane.bells.ring(CYCLE))
 
     await asyncio.wrap_future(plane.write(work))
@@ -82,7 +92,7 @@ async def replace_terms(owner: str, name: str, product: Product, _principal: Ope
 
 
 @router.post("/products/{owner}/{name}/versions", status_code=201)
-async def publish_version(owner: str, name: str, request: VersionRequest, _principal: Operator, plane: Plane) -> ProductVersion:
+async def publish_version(owner: str, name: str, request: VersionRequest, principal: Operator, plane: Plane) -> ProductVersion:
     """Publish a version: every replica is read and must hold the same bytes."""
     product = f"{owner}/{name}"
     described = await run_in_threadpool(_describe_all, plane, product, request)
@@ -94,6 +104,7 @@ async def publish_version(owner: str, name: str, request: VersionRequest, _princ
             rows=described.rows, sha256=described.sha256, columns=described.columns, replicas=request.replicas,
         )  # fmt: skip
         catalogue.add_version(tx.conn, version, now)
+        audit.append(tx.conn, [acts.of_version(Act.VERSION_PUBLISHED, version, principal.token_id, now)])
         return version
 
     return await asyncio.wrap_future(plane.write(work))
@@ -122,7 +133,7 @@ def _describe_all(plane: ControlPlane, product: str, request: VersionRequest) ->
 
 
 @router.post("/products/{owner}/{name}/licences", status_code=201)
-async def grant_licence(owner: str, name: str, request: LicenceRequest, _principal: Operator, plane: Plane) -> Licence:
+async def grant_licence(owner: str, name: str, request: LicenceRequest, principal: Operator, plane: Plane) -> Licence:
     """Grant a tenant the use of a product."""
     licence = Licence(
         id=f"lic-{secrets.token_hex(6)}", tenant=request.tenant, product=f"{owner}/{name}", purposes=request.purposes,
@@ -144,6 +155,7 @@ async def grant_licence(owner: str, name: str, request: LicenceRequest, _princip
         if problems:
             raise InvalidError(tuple(problems))
         catalogue.add_licence(tx.conn, licence, now)
+        audit.append(tx.conn, [acts.of_licence(Act.LICENCE_GRANTED, licence, principal.token_id, now)])
         tx.after_commit(lambda: plane.bells.ring(CYCLE))
         return licence
 
@@ -164,13 +176,14 @@ async def list_licences(owner: str, name: str, principal: Reader, plane: Plane, 
 
 
 @router.delete("/products/{owner}/{name}/licences/{licence_id}")
-async def revoke_licence(owner: str, name: str, licence_id: str, _principal: Operator, plane: Plane) -> Licence:
+async def revoke_licence(owner: str, name: str, licence_id: str, principal: Operator, plane: Plane) -> Licence:
     """End a grant: nothing more is placed under it; what runs goes on."""
     product, now = f"{owner}/{name}", plane.clock.now()
 
     def work(tx: Transaction) -> Licence:
         catalogue.get_product(tx.conn, product)
         licence = catalogue.revoke_licence(tx.conn, product, licence_id, now)
+        audit.append(tx.conn, [acts.of_licence(Act.LICENCE_REVOKED, licence, principal.token_id, now)])
         tx.after_commit(lambda: plane.bells.ring(CYCLE))
         return licence
 

@@ -17,10 +17,12 @@ from controlplane.api.queue_views import queue_views
 from controlplane.api.schemas import Page
 from controlplane.wiring import ControlPlane
 from scheduler.bells import CYCLE
+from scheduler.chain import Act
 from scheduler.errors import NotFoundError
 from scheduler.freeze import read_world
 from scheduler.quotas import refuse_faults
-from scheduler.store import fleet, jobs
+from scheduler.store import audit, fleet, jobs
+from scheduler.store.audit import Entry
 from scheduler.store.records import QueueRecord
 from scheduler.store.session import Transaction
 
@@ -51,6 +53,7 @@ async def create_queue(request: QueueRequest, principal: Operator, plane: Plane)
     def work(tx: Transaction) -> None:
         refuse_faults(QueueRecord(**{**terms, "created_at": now}), fleet.list_queues(tx.conn), _models(tx))
         fleet.add_queue(tx.conn, now=now, **terms)
+        audit.append(tx.conn, [Entry(Act.QUEUE_CREATED, request.name, principal.token_id, now, request.columns())])
 
     await asyncio.wrap_future(plane.write(work))
     return await get_queue(request.name, principal, plane)
@@ -66,6 +69,7 @@ async def change_queue(name: str, patch: QueuePatch, principal: Operator, plane:
         others = [item for item in fleet.list_queues(tx.conn) if item.name != name]
         refuse_faults(replace(queue, **columns), others, _models(tx) | set(queue.quota))
         fleet.update_queue(tx.conn, name, **columns)
+        audit.append(tx.conn, [Entry(Act.QUEUE_CHANGED, name, principal.token_id, plane.clock.now(), columns)])
         tx.after_commit(lambda: plane.bells.ring(CYCLE))
 
     await asyncio.wrap_future(plane.write(work))

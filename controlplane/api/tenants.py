@@ -13,10 +13,13 @@ from controlplane.api.paging import Cursor, Limit, page_of
 from controlplane.api.schemas import Page
 from controlplane.api.tenant_schemas import TenantPatch, TenantRequest, TenantView
 from controlplane.result_store import ResultStore, ResultStoreError
+from controlplane.tokens import Principal
 from controlplane.wiring import ControlPlane
+from scheduler.chain import Act
 from scheduler.errors import InvalidError, Problem
-from scheduler.store import access
+from scheduler.store import access, audit
 from scheduler.store.access import Tenant
+from scheduler.store.audit import Entry
 from scheduler.store.session import Transaction
 
 router = APIRouter(tags=["queues"])
@@ -30,6 +33,7 @@ async def create_tenant(request: TenantRequest, principal: Operator, plane: Plan
 
     def work(tx: Transaction) -> None:
         access.add_tenant(tx.conn, request.name, now, **request.columns())
+        _note(tx, Act.TENANT_CREATED, request.name, request, principal, now)
         tx.after_commit(plane.shipments.look)
 
     await asyncio.wrap_future(plane.write(work))
@@ -43,6 +47,7 @@ async def change_tenant(name: str, patch: TenantPatch, principal: Operator, plan
 
     def work(tx: Transaction) -> None:
         access.update_tenant(tx.conn, name, **patch.columns())
+        _note(tx, Act.TENANT_CHANGED, name, patch, principal, plane.clock.now())
         tx.after_commit(plane.shipments.look)
 
     await asyncio.wrap_future(plane.write(work))
@@ -69,6 +74,11 @@ async def get_tenant(name: str, _principal: Operator, plane: Plane) -> TenantVie
             return _view(plane, access.get_tenant(conn, name))
 
     return await run_in_threadpool(work)
+
+
+def _note(tx: Transaction, act: Act, name: str, terms: TenantPatch, principal: Principal, now: float) -> None:
+    document = terms.model_dump(mode="json", exclude_unset=True, exclude={"name"})
+    audit.append(tx.conn, [Entry(act, name, principal.token_id, now, document, tenant=name)])
 
 
 def _try(terms: TenantPatch) -> None:

@@ -17,7 +17,8 @@ from sqlalchemy import Connection, Table, bindparam, select
 from cluster.protocol import Instruction
 from scheduler.errors import StaleStateError
 from scheduler.lifecycle import FINAL, RUN_MOVES, Cause, State, move
-from scheduler.store import arrays, consequences, ledger, outbox, rates
+from scheduler.store import arrays, audit, consequences, ledger, outbox, rates
+from scheduler.store.audit import Entry
 from scheduler.store.parts import parts
 from scheduler.store.records import AS_TEXT, JobRecord, RunRecord, changed_record, record_of
 from scheduler.store.rows import insert_numbered, insert_rows, texts, update_rows
@@ -59,6 +60,7 @@ class Changes:
         self._orders: list[tuple[str, Instruction, float]] = []
         self._receipts: list[dict[str, Any]] = []
         self._rates: list[dict[str, Any]] = []
+        self._acts: list[Entry] = []
 
     def read(self, run_ids: Iterable[str]) -> None:
         """Read these runs and their jobs, as far as they are there, all at once."""
@@ -142,6 +144,10 @@ class Changes:
         """Keep how fast a run was; `values` are columns of its row."""
         self._rates.append(values)
 
+    def act(self, entry: Entry) -> None:
+        """Leave an act in the audit log."""
+        self._acts.append(entry)
+
     def pending(self, job_id: str) -> list[tuple[str, str]]:
         """(state, cause) of a job's events that are not written yet."""
         return [(event["finish"], event["cause"]) for event in self._events if event["job_id"] == job_id]
@@ -180,9 +186,10 @@ class Changes:
         outbox.put_all(self.conn, self._orders)
         ledger.add_receipts(self.conn, self._receipts)
         rates.add_rates(self.conn, self._rates)
+        audit.append(self.conn, self._acts)
         for collected in (
             self._new_jobs, self._jobs_before, self._new_runs, self._runs_before, self._events, self._orders, self._receipts,
-            self._rates, self._resized,
+            self._rates, self._resized, self._acts,
         ):  # fmt: skip
             collected.clear()
         return moved

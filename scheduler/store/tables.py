@@ -203,6 +203,14 @@ targets = Table("targets", metadata,
     Column("name", String(63), primary_key=True), Column("target", JSON, nullable=False),
     Column("created_at", Float, nullable=False))  # fmt: skip
 
+# Who did what (scheduler.chain): never changed, never removed; `sequence` has no holes. products: names between spaces.
+audit = Table("audit", metadata,
+    Column("sequence", Sequence, primary_key=True, autoincrement=False), Column("at", Float, nullable=False),
+    Column("actor", String(80), nullable=False), Column("act", String(32), nullable=False), Column("subject", Text, nullable=False),
+    Column("tenant", String(63)), Column("products", Text, nullable=False), Column("document", Text, nullable=False),
+    Column("previous", String(64), nullable=False), Column("hash", String(64), nullable=False),
+    Index(None, "subject"), Index(None, "tenant", "sequence"))  # fmt: skip
+
 # Counts changes of what decisions rest on, so that a commit can see that its snapshot is out of date.
 generations = Table("generations", metadata,
     Column("name", String(32), primary_key=True), Column("value", BigInteger, nullable=False))  # fmt: skip

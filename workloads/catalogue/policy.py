@@ -109,6 +109,11 @@ def licensed_until(spec: JobSpec, product: Product, licences: Iterable[Licence],
     return max((end.timestamp() for end in usable if end is not None), default=now)
 
 
+def permits(spec: JobSpec, product: Product, licence: Licence, jurisdiction: str, now: float) -> bool:
+    """Whether a job may use a product in a jurisdiction by this licence alone."""
+    return product.classification != "public" and not _licence_refusals(spec, product, (licence,), jurisdiction, now)
+
+
 def covers(entries: Iterable[str], jurisdiction: str) -> bool:
     """Whether a list of jurisdictions (empty: no limit) admits one; an entry covers its subdivisions."""
     listed = tuple(entries)
