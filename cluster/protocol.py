@@ -24,7 +24,7 @@ from workloads.ray_jobs import RayJobs, RuntimeEnv
 
 Category = Literal[
     "exit", "max_runtime", "cancelled", "preempted", "start_failed", "data", "data_changed", "cache", "statement", "lost", "infrastructure",
-    "result", "storage", "runtime_env", "beyond_grant", "schema",
+    "result", "storage", "runtime_env", "beyond_grant", "out_of_memory", "schema",
 ]  # fmt: skip
 
 

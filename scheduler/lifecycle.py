@@ -41,6 +41,7 @@ class Cause(StrEnum):
     STATEMENT = "statement"
     RUNTIME_ENV = "runtime_env"
     BEYOND_GRANT = "beyond_grant"
+    OUT_OF_MEMORY = "out_of_memory"
     SCHEMA = "schema"
     DATA = "data"
     DATA_CHANGED = "data_changed"
@@ -69,7 +70,7 @@ FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 _S, _C = State, Cause
 BROKE = frozenset({_C.START_FAILED, _C.INFRASTRUCTURE, _C.DATA, _C.DATA_CHANGED, _C.CACHE, _C.STORAGE})
 # The work had begun, and ended because of what the user asked for.
-WORKED = frozenset({_C.EXIT, _C.STATEMENT, _C.MAX_RUNTIME, _C.RESULT, _C.RUNTIME_ENV, _C.BEYOND_GRANT, _C.SCHEMA})
+WORKED = frozenset({_C.EXIT, _C.STATEMENT, _C.MAX_RUNTIME, _C.RESULT, _C.RUNTIME_ENV, _C.BEYOND_GRANT, _C.OUT_OF_MEMORY, _C.SCHEMA})
 _GONE = frozenset({_C.CLUSTER_LOST, _C.RUN_LOST})
 
 MOVES: dict[tuple[State, State], frozenset[Cause]] = {

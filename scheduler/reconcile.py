@@ -35,7 +35,7 @@ CAUSES: dict[str, Cause] = {
     "exit": Cause.EXIT, "max_runtime": Cause.MAX_RUNTIME, "start_failed": Cause.START_FAILED, "data": Cause.DATA,
     "data_changed": Cause.DATA_CHANGED, "cache": Cause.CACHE, "result": Cause.RESULT, "storage": Cause.STORAGE,
     "statement": Cause.STATEMENT, "runtime_env": Cause.RUNTIME_ENV, "beyond_grant": Cause.BEYOND_GRANT,
-    "schema": Cause.SCHEMA,
+    "out_of_memory": Cause.OUT_OF_MEMORY, "schema": Cause.SCHEMA,
     "infrastructure": Cause.INFRASTRUCTURE, "lost": Cause.RUN_LOST,
     "cancelled": Cause.CANCELLED_BY_USER, "preempted": Cause.PREEMPTED,
 }  # fmt: skip

@@ -1,11 +1,11 @@
 """Whether an ended attempt is tried again, and after how long. Pure: what ended, how, and how often is all it knows.
 
 What the network broke (`infrastructure`) is tried again unless the job says otherwise; what the user's own code did
-(`exit`) only when the job asks for it. A statement that fails, data that is not what was published, a result that is
-too large, a time limit that is hit and a cancelled job would end the same way again, so they are final. A run that was
-lost or moved away waits for nothing, because what broke is not where the next attempt goes; all else waits longer each
-time, so that a fault is not hammered. An attempt that the network ended for its own reasons, to take a member out or to
-make room, is spared: it does not count.
+(`exit`, running out of memory too) only when the job asks for it. A statement that fails, data that is not what was
+published, a result that is too large, a time limit that is hit and a cancelled job would end the same way again, so
+they are final. A run that was lost or moved away waits for nothing, because what broke is not where the next attempt
+goes; all else waits longer each time, so that a fault is not hammered. An attempt that the network ended for its own
+reasons, to take a member out or to make room, is spared: it does not count.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COVERED_BY: dict[Cause, str] = {
     Cause.START_FAILED: "infrastructure", Cause.INFRASTRUCTURE: "infrastructure", Cause.DATA: "infrastructure",
     Cause.CACHE: "infrastructure", Cause.STORAGE: "infrastructure",
     Cause.CLUSTER_LOST: "infrastructure", Cause.RUN_LOST: "infrastructure", Cause.PREEMPTED: "infrastructure",
-    Cause.DRAINED: "infrastructure", Cause.EXIT: "exit",
+    Cause.DRAINED: "infrastructure", Cause.EXIT: "exit", Cause.OUT_OF_MEMORY: "exit",
 }  # fmt: skip
 
 

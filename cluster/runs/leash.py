@@ -10,12 +10,13 @@ It runs as `python -I -S leash.py CONTROL STATUS HOLD [away]`: descriptors to re
 stay open as long as the leash, a lock for example, with commas between. With `away` it goes on as no child of its owner's: a worker
 of Ray kills its children when it ends in good order. It may be started long before there is a command, because
 loading an interpreter takes longer than many a command: the first order says what to run. Each leash runs one command. Orders are
-JSON lines; the first one is `{"argv", "env", "cwd", "max_runtime_s", "orphan_grace_s", "remove", "no_new_privs"}`: the time limit in
-seconds from there on, null for none; the time between SIGTERM and SIGKILL when the owner is gone; a directory to remove then, or
-null; whether no program that it starts may have more rights than it has (setuid). When the owner is gone before it, the leash ends.
-A later order is `{"stop": grace_s}`. Reports are JSON lines: `{"started": pid, "at": s}` or `{"refused": errno, "message": text}`,
-and at the end `{"exit": code, "reason": …, "wall_s", "cpu_s", "peak_memory_bytes"}`, where code is negative for a signal and
-reason says why the leash ended the command: stopped, max_runtime, orphaned or null.
+JSON lines; the first one is `{"argv", "env", "cwd", "max_runtime_s", "orphan_grace_s", "remove", "no_new_privs", "limits"}`: the time
+limit in seconds from there on, null for none; the time between SIGTERM and SIGKILL when the owner is gone; a directory to remove then,
+or null; whether no program that it starts may have more rights than it has (setuid); how much it may hold (`limits.py`), or null. When
+the owner is gone before it, the leash ends. A later order is `{"stop": grace_s}`. Reports are JSON lines: `{"started": pid, "at": s}` or
+`{"refused": errno, "message": text}`, and at the end `{"exit": code, "reason": …, "wall_s", "cpu_s", "peak_memory_bytes"}`, where code is
+negative for a signal and reason says why the leash ended the command: stopped, max_runtime, orphaned, memory or tasks (more than it may
+hold, `took` of them), or null.
 """
 
 from __future__ import annotations
@@ -32,6 +33,14 @@ import time
 TYPE_CHECKING = False  # The typing module takes long to load.
 if TYPE_CHECKING:
     from typing import Any
+
+    from cluster.runs.bounds import TreeWatch, bind_process, descendants
+else:
+    # Its neighbour, which a bare interpreter finds only so.
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    from bounds import TreeWatch, bind_process, descendants
+
+    del sys.path[0]
 
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 SWEEP_S = 0.05
@@ -68,6 +77,7 @@ class Leash:
         self.began = 0.0
         self.ends_at: float | None = None
         self._orders = b""
+        self._tree: TreeWatch | None = None
 
     def wait(self, wakeup: int) -> bool:
         """Until the order to run something has come. False when there will be none: the owner is gone, or a signal ended this."""
@@ -93,6 +103,8 @@ class Leash:
         null = os.open(os.devnull, os.O_RDONLY)
         if self.order["no_new_privs"]:
             _prctl(PR_SET_NO_NEW_PRIVS)  # which the command inherits
+        if self.order.get("limits"):
+            self._limit(self.order["limits"])
         try:
             os.chdir(self.order["cwd"])
             if "PATH" in env:
@@ -137,7 +149,12 @@ class Leash:
             if self.kill_at is not None and now >= self.kill_at:
                 self._signal(signal.SIGKILL)
                 self.kill_at = now + SWEEP_S
-            moments = [moment for moment in (self.ends_at, self.kill_at) if moment is not None]
+            if self._tree is not None and now >= self._tree.due and (found := self._tree.look()) is not None:
+                self.reason, self.kill_at = self.reason or found, now
+                continue
+            moments = [
+                moment for moment in (self.ends_at, self.kill_at, None if self._tree is None else self._tree.due) if moment is not None
+            ]
             wait = max(0.0, min(moments) - time.monotonic()) if moments else None
             watched = [wakeup] if self.control < 0 else [wakeup, self.control]
             readable, _, _ = select.select(watched, [], [], wait)
@@ -151,7 +168,7 @@ class Leash:
         """SIGKILL what is left of the group and of its descendants, until none is left."""
         while True:
             self._signal(signal.SIGKILL)
-            for child in _children():
+            for child in descendants(os.getpid()):
                 with Ignoring(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
             try:
@@ -162,16 +179,23 @@ class Leash:
             time.sleep(SWEEP_S / 10)
 
     def summary(self) -> dict[str, object]:
-        """The final report. CPU seconds are those of all descendants; peak memory is that of the largest process."""
+        """The final report. CPU seconds are those of all descendants; peak memory is that of the largest process, or of all as seen."""
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seen, took = (0, 0) if self._tree is None else (self._tree.peak_bytes, self._tree.took)
         return {
             "exit": self.exit_code,
             "reason": self.reason,
             "at": time.time(),
             "wall_s": time.monotonic() - self.began,
             "cpu_s": used.ru_utime + used.ru_stime,
-            "peak_memory_bytes": used.ru_maxrss * 1024,
+            "peak_memory_bytes": max(used.ru_maxrss * 1024, seen),
+            "took": took,
         }
+
+    def _limit(self, limits: Order) -> None:
+        """Bound what is started from here on: each of its processes by the kernel, all together by looking at them."""
+        bind_process(limits)
+        self._tree = TreeWatch(limits["memory_bytes"], limits["tasks"], limits["shared"])
 
     def _signal(self, number: int) -> None:
         if self.pid:
@@ -216,12 +240,6 @@ def _prctl(what: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(what, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-
-def _children() -> list[int]:
-    """Direct children of this process, the adopted orphans among them."""
-    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
-        return [int(pid) for pid in file.read().split()]
 
 
 def _line(fields: dict[str, object]) -> bytes:

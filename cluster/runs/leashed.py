@@ -28,15 +28,18 @@ class Leashed:
     def run(
         self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path,
         max_runtime_s: float | None = None, orphan_grace_s: float = 1.0, remove: Path | None = None, no_new_privs: bool = False,
+        limits: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Start `argv`, once. No harm when the leash is gone: then its reports end.
 
         `orphan_grace_s` is the time between SIGTERM and SIGKILL when the owner is gone or the time is up; `remove` is deleted when the
         owner was gone. `no_new_privs`: neither it nor what it starts gets more rights by a program that has them (setuid).
+        `limits`: what it may hold, as `limits.limits_of` says it.
         """
         self._tell({
             "argv": list(argv), "env": dict(env), "cwd": str(cwd), "max_runtime_s": max_runtime_s, "orphan_grace_s": orphan_grace_s,
             "remove": str(remove) if remove else None, "no_new_privs": no_new_privs,
+            "limits": limits,
         })  # fmt: skip
 
     def stop(self, grace_s: float) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 from cluster.runs.capped_log import DEFAULT_LIMIT_BYTES, CappedLog
 from cluster.runs.leashed import Kennel, Leashed, read_report
+from cluster.runs.limits import hint, limits_of, memory_words, tasks_words
 from cluster.runs.outbox import Batch, Outbox, Seen
 from cluster.runs.outcome import read_outcome
 from cluster.runs.workspace import Workspace, describe, failure_category, list_outputs, read_chunk
@@ -45,6 +46,7 @@ class Supervisor:
         self._preparation: asyncio.Task[None] | None = None
         self._execution: asyncio.Task[None] | None = None
         self._leashed: Leashed | None = None
+        self._limits: dict[str, Any] | None = None
         self._stop: tuple[str, float] | None = None
         self._stopping = asyncio.Event()
         self._deadline = 0.0
@@ -160,6 +162,7 @@ class Supervisor:
         assert self._run is not None
         command = self._command()
         env = self._workspace.environment(self._run, self._rank, master) | self._more_environment()
+        self._limits = limits_of(self._run, self._workspace.work)
         self._leashed, log_read = self._kennel.take()
         self._leashed.run(
             command,
@@ -169,6 +172,7 @@ class Supervisor:
             orphan_grace_s=LEASH_GRACE_S,
             remove=self._workspace.root,
             no_new_privs=True,
+            limits=self._limits,
         )
         if self._stop is not None:
             self._leashed.stop(self._stop[1])
@@ -259,6 +263,10 @@ class Supervisor:
         elif report["reason"] == "max_runtime":
             message = f"ended after max_runtime ({self._run['max_runtime_s']:g} s)"
             self._end("failed", "max_runtime", message, exit_code=report["exit"], usage=used)
+        elif report["reason"] == "memory":
+            self._end("failed", "out_of_memory", memory_words(report["took"], self._run), exit_code=report["exit"], usage=used)
+        elif report["reason"] == "tasks":
+            self._end("failed", "beyond_grant", tasks_words(report["took"], self._run), exit_code=report["exit"], usage=used)
         elif self._end_specially(report, used):
             return
         elif report["exit"] != 0:
@@ -288,6 +296,7 @@ class Supervisor:
         assert self._outbox.log is not None
         lines = self._outbox.log.last_lines(LAST_LINES)
         what = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        what += hint(lines, self._limits)
         return f"{what}; last log lines: " + "\n".join(lines) if lines else f"{what}; the log is empty"
 
     def _kill_group(self, report: dict[str, Any]) -> None:

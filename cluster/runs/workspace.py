@@ -218,7 +218,7 @@ class Workspace:
         identity = RunIdentity(
             run["job_id"], run["run_id"], run["attempt"], rank, processes,
             devices=tuple(devices[rank]) if devices else (), share=amount if 0 < amount < 1 else None,
-            elastic=run.get("elastic", False),
+            elastic=run.get("elastic", False), cpu=run["cpu"],
         )  # fmt: skip
         return environment(os.environ, identity, self._paths, self.inputs, run["env"], master=master)
 

@@ -14,12 +14,14 @@ come last, so that a job cannot pass itself off as another.
 | CPN_PROGRESS_FILE | append JSON lines here to report progress (see workloads.runners.progress) |
 | CPN_ACCELERATOR_DEVICES | with accelerators: the numbers of this worker's devices on its node, like 0,1 |
 | CPN_ACCELERATOR_SHARE | with a share of an accelerator: which part of the device, like 0.25 |
+| OMP_NUM_THREADS and its like | how many cores it has, for libraries that start as many threads; `env` may say otherwise |
 | MASTER_ADDR, MASTER_PORT | of a gang: where rank 0 listens for its peers |
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +35,11 @@ PASSED_ON = frozenset({
     "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES",
 })  # fmt: skip
 PASSED_ON_PREFIX = "LC_"
+# How many threads OpenMP and the libraries for it, Rust, Go, joblib and Python itself take unless they are told otherwise.
+THREAD_NAMES = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS",
+    "POLARS_MAX_THREADS", "GOMAXPROCS", "LOKY_MAX_CPU_COUNT", "PYTHON_CPU_COUNT",
+)  # fmt: skip
 PYTHON_NAMES = frozenset({"python", "python3"})
 
 
@@ -40,7 +47,7 @@ PYTHON_NAMES = frozenset({"python", "python3"})
 class RunIdentity:
     """Which worker of which run this process is; ranks count from 0. `devices` are its accelerators, `share` its part of one.
 
-    `elastic`: the gang may grow and shrink while it runs; `world_size` is what it was when this process began.
+    `elastic`: the gang may grow and shrink while it runs; `world_size` is what it was when this process began. `cpu`: cores of this worker.
     """
 
     job_id: str
@@ -51,6 +58,7 @@ class RunIdentity:
     devices: tuple[int, ...] = ()
     share: float | None = None
     elastic: bool = False
+    cpu: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,7 @@ def environment(
     """All variables of a worker's process. `base` is the agent's environment, `user` the job's `env`, `master` of a gang."""
     variables = {name: value for name, value in base.items() if name in PASSED_ON or name.startswith(PASSED_ON_PREFIX)}
     variables |= {"HOME": str(paths.work_dir), "TMPDIR": str(paths.temporary_dir), "PYTHONUNBUFFERED": "1"}
+    variables |= thread_variables(run.cpu)
     variables |= user
     variables |= {
         "CPN_JOB_ID": run.job_id, "CPN_RUN_ID": run.run_id, "CPN_ATTEMPT": str(run.attempt),
@@ -100,6 +109,11 @@ def environment(
     if master is not None:
         variables |= {"MASTER_ADDR": master[0], "MASTER_PORT": str(master[1])}
     return variables
+
+
+def thread_variables(cpu: float) -> dict[str, str]:
+    """Names under which libraries look for how many threads to start, with the cores that there are for them."""
+    return dict.fromkeys(THREAD_NAMES, str(math.ceil(cpu)))
 
 
 def inputs_document(inputs: Mapping[str, InputPath]) -> str:

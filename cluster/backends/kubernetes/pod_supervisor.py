@@ -56,7 +56,7 @@ class PodSupervisor(Supervisor):
         assert self._run is not None
         if report["exit"] == -signal.SIGKILL and memory_kills() > self._killed_before:
             message = f"OOMKilled: it used more memory than the {format_memory(self._run['memory_bytes'])} that it asked for; ask for more"
-            self._end("failed", "statement" if self._is_statement() else "exit", message, exit_code=report["exit"], usage=used)
+            self._end("failed", "statement" if self._is_statement() else "out_of_memory", message, exit_code=report["exit"], usage=used)
         elif self._is_statement():
             self._end_of_driver(report["exit"], used)
         else:

@@ -5,7 +5,7 @@
 | Unschedulable, ImagePullBackOff and other waits | starting; `start_failed` with Kubernetes' message when its time is over |
 | InvalidImageName, ErrImageNeverPull | failed as `start_failed` at once, for no waiting helps |
 | OutOfcpu, NodeAffinity, StartError and the like | failed as `start_failed` |
-| OOMKilled | failed as `exit`, like a command that was killed |
+| OOMKilled | failed as `out_of_memory` |
 | DeadlineExceeded | failed as `max_runtime` |
 | Evicted, Preempting, Shutdown, NodeLost; a pod or Job that is gone | lost |
 | any other end of which the worker told nothing | failed as `infrastructure` |
@@ -67,7 +67,7 @@ def end_without_word(pod: PodFacts, told: bool, strays: str) -> dict[str, Any]:
     code = f"with exit code {pod.exit_code}" if pod.exit_code is not None else "without an exit code"
     if pod.reason == "OOMKilled":
         message = "OOMKilled: it used more memory than the job asked for; ask for more"
-        return _end("failed", "exit", message, pod.exit_code)
+        return _end("failed", "out_of_memory", message, pod.exit_code)
     if pod.reason == "DeadlineExceeded":
         return _end("failed", "max_runtime", f"Kubernetes ended its pod, whose time is over ({pod.why})", pod.exit_code)
     if pod.reason in MOVED_AWAY:

@@ -4,7 +4,8 @@ It is sent there with each run, because such a cluster need not have cpn, nor th
 stands between Ray and the command for what the Job API does not do: a start that comes too late does not happen, the time is limited
 where the command runs, the log is bounded and in UTF-8, and nothing that the command started outlives it.
 
-Beside it lies `cpn_run.json`. What it tells is in lines that begin with a record separator and the run's own mark.
+Beside it lie `cpn_bounds.py`, which is `cluster/runs/bounds.py`, and `cpn_run.json`. What it tells is in lines that begin with a record
+separator and the run's own mark.
 """
 
 from __future__ import annotations
@@ -24,7 +25,16 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cluster.runs.bounds import TreeWatch, bind_process, room_for_a_file
+else:
+    # As it lies beside this program at the cluster, and as we have it ourselves.
+    try:
+        from cpn_bounds import TreeWatch, bind_process, room_for_a_file
+    except ImportError:
+        from cluster.runs.bounds import TreeWatch, bind_process, room_for_a_file
 
 SEPARATOR = "\x1e"
 RUN_FILE = "cpn_run.json"
@@ -80,9 +90,11 @@ class Command:
             path = work / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
+        limits = {"file_bytes": room_for_a_file(str(work)), **run["limits"]}
+        self.tree = TreeWatch(limits["memory_bytes"], limits["tasks"])
         self._process = subprocess.Popen(
             run["command"], cwd=work, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True, preexec_fn=_bind,
+            start_new_session=True, preexec_fn=lambda: _bind(limits),
         )  # fmt: skip
 
     def read(self, log: BoundedLog) -> None:
@@ -146,7 +158,7 @@ def main(folder: Path) -> int:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         tell(
             ended=why, code=code, at=time.time(), wall_s=time.time() - began, cpu_s=used.ru_utime + used.ru_stime,
-            peak_memory_bytes=used.ru_maxrss * 1024,
+            peak_memory_bytes=max(used.ru_maxrss * 1024, command.tree.peak_bytes), took=command.tree.took,
         )  # fmt: skip
         return code
     except OSError as error:
@@ -159,6 +171,8 @@ def main(folder: Path) -> int:
 def _watch(command: Command, stopping: threading.Event, until: float, grace_s: float) -> str:
     """Wait for its end, and bring it about when the time is over or Ray asks for it. Why it ended."""
     while not command.wait(TELL_S):
+        if time.monotonic() >= command.tree.due and (found := command.tree.look()) is not None:
+            return found
         if stopping.is_set() or time.time() >= until:
             why = "stopped" if stopping.is_set() else "max_runtime"
             command.signal(signal.SIGTERM)
@@ -180,8 +194,9 @@ def _children() -> list[int]:
     return found
 
 
-def _bind() -> None:
-    """In the child, before the command: it ends with this program, and gains no rights."""
+def _bind(limits: dict[str, Any]) -> None:
+    """In the child, before the command: it ends with this program, gains no rights, and each of its processes has limits."""
+    bind_process(limits)
     _prctl(END_WITH_PARENT, signal.SIGKILL)
     _prctl(NO_NEW_PRIVILEGES, 1)
 

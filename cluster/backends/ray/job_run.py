@@ -18,6 +18,7 @@ from cluster.backends.ray.job_room import JobRoom
 from cluster.backends.ray.job_words import ENTRYPOINT, JobLog, files_of, job_name, kept_of, mark_of, place_of, read_log
 from cluster.errors import AuthenticationError, PermanentError, TransientError
 from cluster.protocol import Category, RunEvent, RunFinished, RunLog, RunRequest, RunStarted, RunStarting, Usage
+from cluster.runs.limits import memory_words, tasks_words
 
 log = logging.getLogger(__name__)
 StopOutcome = Literal["cancelled", "preempted", "lost"]
@@ -162,7 +163,8 @@ class JobRun:
             wall_s=ended.get("wall_s", 0.0), cpu_s=ended.get("cpu_s", 0.0), peak_memory_bytes=int(ended.get("peak_memory_bytes", 0))
         )
         at = ended.get("at") or found.ended_at or time.time()
-        outcome, category, message = _verdict(found, why, code, self._stop, str(ended.get("message", "")), self.run.max_runtime_s)
+        told = str(ended.get("message", ""))
+        outcome, category, message = _verdict(found, why, code, self._stop, told, self.run, ended.get("took", 0))
         self._finish(outcome, category, message, code=code, usage=usage, at=at)
 
     def _finish(
@@ -186,11 +188,16 @@ class JobRun:
 
 
 def _verdict(
-    found: JobFacts, why: str | None, code: int | None, stop: StopOutcome | None, told: str, max_runtime_s: float
+    found: JobFacts, why: str | None, code: int | None, stop: StopOutcome | None, told: str, run: RunRequest, took: int
 ) -> tuple[Outcome, Category | None, str]:
     """How a job that is over ended, by what its entry program said, and else by what Ray says."""
     if why == "max_runtime":
-        return "failed", "max_runtime", f"it ran longer than its max_runtime of {max_runtime_s:g} s"
+        return "failed", "max_runtime", f"it ran longer than its max_runtime of {run.max_runtime_s:g} s"
+    if why in ("memory", "tasks"):
+        held = run.model_dump(include={"kind", "cpu", "memory_bytes"})
+        if why == "memory":
+            return "failed", "out_of_memory", memory_words(took, held)
+        return "failed", "beyond_grant", tasks_words(took, held)
     if why in ("late", "start_failed"):
         return "failed", "start_failed", told or "Ray started it too late"
     if why == "exit":

@@ -18,12 +18,15 @@ from pydantic import ValidationError
 from cluster.backends.ray import job_entry
 from cluster.backends.ray.job_api import document
 from cluster.protocol import RunRequest
-from workloads.runners.process import PASSED_ON, PASSED_ON_PREFIX
+from cluster.runs import bounds
+from cluster.runs.limits import OPEN_FILES, most_tasks
+from workloads.runners.process import PASSED_ON, PASSED_ON_PREFIX, thread_variables
 
 PREFIX = "cpn-run-"
 MOST_LOG = 1024**2
 KEPT = "cpn_run"
 _ENTRY = "cpn_entry.py"
+_PROGRAMS: Mapping[str, Any] = {_ENTRY: job_entry, "cpn_bounds.py": bounds}
 _LOCALE = tuple(f"{PASSED_ON_PREFIX}{name}" for name in ("ALL", "CTYPE", "MESSAGES", "NUMERIC", "TIME"))
 # Python 3.8 and later answers to it on every node that runs Ray.
 ENTRYPOINT = f"python3 {_ENTRY}"
@@ -41,17 +44,19 @@ def mark_of(run: RunRequest) -> str:
 
 def files_of(run: RunRequest, start_by: float) -> dict[str, str]:
     """What lies beside the entry program; it starts nothing after `start_by`, by the node's clock."""
-    entry = Path(job_entry.__file__).read_text(encoding="utf-8")
+    programs = {name: Path(module.__file__).read_text(encoding="utf-8") for name, module in _PROGRAMS.items()}
     identity = {
         "CPN_JOB_ID": run.job_id, "CPN_RUN_ID": run.run_id, "CPN_ATTEMPT": str(run.attempt), "CPN_RANK": "0", "RANK": "0",
         "CPN_WORLD_SIZE": "1", "WORLD_SIZE": "1",
     }  # fmt: skip
     described = {
         "run_id": run.run_id, "mark": mark_of(run), "command": list(run.command), "files": run.files, "start_by": start_by,
-        "environment": {"PYTHONUNBUFFERED": "1", **run.env, **identity}, "passed_on": sorted({*PASSED_ON, *_LOCALE}),
+        "environment": {"PYTHONUNBUFFERED": "1", **thread_variables(run.cpu), **run.env, **identity},
+        "passed_on": sorted({*PASSED_ON, *_LOCALE}),
         "max_runtime_s": run.max_runtime_s, "grace_s": 5.0, "most_log": MOST_LOG,
+        "limits": {"memory_bytes": run.memory_bytes, "tasks": most_tasks(run.cpu), "open_files": OPEN_FILES},
     }  # fmt: skip
-    return {_ENTRY: entry, job_entry.RUN_FILE: document(described)}
+    return {**programs, job_entry.RUN_FILE: document(described)}
 
 
 def place_of(run: RunRequest, node: Mapping[str, Any], shares_address: bool) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any
 from cluster.backends.ray.claimed import claim
 from cluster.backends.ray.map_host import lanes_of
 from cluster.runs.leashed import Leashed, put_on_leash, read_report
+from cluster.runs.limits import limits_of, memory_words, tasks_words
 from cluster.runs.workspace import Workspace, describe, failure_category
 from workloads.runners.partitions import as_parquet
 
@@ -108,7 +109,7 @@ class _Process:
 
     def start(self, run: dict[str, Any]) -> None:
         """Fetch the inputs, and wait until the function is loaded. Raises LaneError, DataError."""
-        root = self._workspace.root
+        self._run, root = run, self._workspace.root
         # It is given what a command is given.
         self._workspace.fill({**run, "kind": "command"})
         threads = max(int(run["cpu"]) // lanes_of(run), 1)
@@ -126,7 +127,7 @@ class _Process:
             "function": [file, function or "fn"], "inputs": inputs, "columns": step["columns"], "compression": step["compression"],
             "threads": threads, "output": str(self.output), **{name: str(path) for name, path in pipes.items()},
         }), encoding="utf-8")  # fmt: skip
-        environment = self._workspace.environment({**run, "accelerator_devices": ()}, 0, None)
+        environment = self._workspace.environment({**run, "accelerator_devices": (), "cpu": threads}, 0, None)
         self._log_read, log_write = os.pipe()
         try:
             self._leashed = put_on_leash(
@@ -135,6 +136,8 @@ class _Process:
                 env=environment,
                 cwd=self._workspace.work,
                 remove=root,
+                no_new_privs=True,
+                limits=limits_of(run, self._workspace.work, lanes=lanes_of(run)),
                 away=True,
                 pass_fds=[self._lock],
             )
@@ -196,6 +199,10 @@ class _Process:
         if "refused" in self._ends:
             raise LaneError("infrastructure", f"the function's process could not be started: {self._ends['message']}")
         code = self._ends.get("exit")
+        if self._ends.get("reason") == "memory":
+            raise LaneError("out_of_memory", memory_words(self._ends["took"], self._run, lanes_of(self._run)))
+        if self._ends.get("reason") == "tasks":
+            raise LaneError("beyond_grant", tasks_words(self._ends["took"], self._run))
         if code is not None or lines is None:
             by = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
             hint = "; if it needed more memory than it had, ask for more in resources.memory" if by == "SIGKILL" else ""

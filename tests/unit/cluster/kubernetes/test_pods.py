@@ -46,7 +46,7 @@ def test_facts(document: dict[str, Any], started: bool, over: bool, why: str) ->
 @pytest.mark.parametrize(
     ("document", "told", "outcome", "category", "words"),
     [
-        (pod(terminated(137, "OOMKilled"), phase="Failed"), True, "failed", "exit", "ask for more"),
+        (pod(terminated(137, "OOMKilled"), phase="Failed"), True, "failed", "out_of_memory", "ask for more"),
         (pod(phase="Failed", reason="DeadlineExceeded", message="too long"), True, "failed", "max_runtime", "too long"),
         (
             pod(phase="Failed", reason="Evicted", message="memory was low"),

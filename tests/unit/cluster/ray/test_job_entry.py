@@ -27,7 +27,7 @@ LATER_S = 600.0
 
 def request(*command: str, **changes: Any) -> RunRequest:
     run = RunRequest(
-        run_id="a-1", job_id="a", attempt=1, epoch=3, kind="command", command=command, cpu=1.0, memory_bytes=1, nodes=("n1",),
+        run_id="a-1", job_id="a", attempt=1, epoch=3, kind="command", command=command, cpu=1.0, memory_bytes=256 * 2**20, nodes=("n1",),
         max_runtime_s=60.0,
     )  # fmt: skip
     return run.model_copy(update=changes)
@@ -174,3 +174,31 @@ def test_metadata_name_the_run_without_what_is_secret_or_long() -> None:
     assert "usersecret" not in str(kept)
     assert run_of(kept) == run.model_copy(update={"env": {}, "files": {}})
     assert [run_of(metadata) for metadata in (None, {}, {"cpn_run": "{}"}, {"cpn_run": "no"})] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("script", "why", "least"),
+    [
+        ("exec python3 -c 'held = [b\"x\" * 2**20 for _ in range(2000)]'", "memory", 64 * 2**20),
+        ("for n in $(seq 1 300); do sleep 30 & done; wait", "tasks", 200),
+    ],
+)
+def test_who_holds_more_than_it_may_is_ended_and_says_how_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, why: str, least: int
+) -> None:
+    monkeypatch.setenv("CPN_RUN_TASKS", "200")
+    memory_bytes = 64 * 2**20 if why == "memory" else 2**30
+    code, log = ran(tmp_path, request("sh", "-c", script, memory_bytes=memory_bytes))
+    assert (code, log.ended and log.ended["ended"]) == (128 + signal.SIGKILL, why)
+    assert log.ended is not None
+    assert log.ended["took"] > least
+
+
+def test_files_and_threads_have_limits_too(tmp_path: Path) -> None:
+    code, log = ran(
+        tmp_path, request("sh", "-c", "echo $OMP_NUM_THREADS $GOMAXPROCS; ulimit -n; ulimit -f", cpu=2.5, env={"GOMAXPROCS": "1"})
+    )
+    threads, mine, open_files, blocks = log.text.split()
+    assert (code, threads, mine, open_files) == (0, "3", "1", "16384")
+    disk = os.statvfs(tmp_path)
+    assert 0 < int(blocks) * 512 <= disk.f_blocks * disk.f_frsize
