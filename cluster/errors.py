@@ -4,6 +4,7 @@ ClusterError                 anything between an agent and its cluster or the co
 ├── TransientError           may pass by itself; try again
 │   ├── UnreachableError     the cluster or the control plane does not answer
 │   ├── BusyError            the cluster asks to be asked later
+│   ├── StoreAwayError       the control plane answers, and a store of results that it needs does not
 │   ├── ConflictError        somebody else changed the object first
 │   └── ExpiredError         what happened since then is not kept any more; read the whole anew
 ├── WorkerGoneError          a worker of a run is gone for good
@@ -39,6 +40,10 @@ class BusyError(TransientError):
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class StoreAwayError(TransientError):
+    """The control plane answers, and a store of results that it needs for this does not."""
 
 
 class ConflictError(TransientError):

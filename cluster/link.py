@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -18,11 +18,21 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from cluster.errors import AuthenticationError, PermanentError, ReportRefusedError, StorageFullError, TransientError, UnreachableError
+from cluster.deposits import Grant
+from cluster.errors import (
+    AuthenticationError,
+    PermanentError,
+    ReportRefusedError,
+    StorageFullError,
+    StoreAwayError,
+    TransientError,
+    UnreachableError,
+)
 from cluster.protocol import ResultFile, SyncReply, SyncRequest
 
 CHUNK = 1024**2
 CALL_S, UPLOAD_S = 15.0, 120.0
+_GRANT: TypeAdapter[Grant | None] = TypeAdapter(Grant | None)
 _FILES: TypeAdapter[tuple[ResultFile, ...]] = TypeAdapter(tuple[ResultFile, ...])
 
 
@@ -46,6 +56,13 @@ class ControlLink(Protocol):
     async def take_over_parts(self, run_id: str, epoch: int) -> tuple[ResultFile, ...]:
         """The parts of the result that earlier attempts of the run's job brought, which are this run's from now on. None where the run
         is not current any more."""
+
+    async def ask_deposit(self, run_id: str, epoch: int) -> Grant | None:
+        """Where a run that is about to start may put a large result itself. None where there is no such place, and where it is not
+        current any more."""
+
+    async def take_deposit(self, run_id: str, epoch: int, token: str, files: Sequence[ResultFile]) -> bool:
+        """Have what a run has put there taken in as its result. False: the run is not current any more. Raises StoreAwayError too."""
 
     async def close(self) -> None:
         """Hang up."""
@@ -102,6 +119,20 @@ class HttpLink:
         if not _current(response):
             return ()
         return _FILES.validate_json(response.content)
+
+    async def ask_deposit(self, run_id: str, epoch: int) -> Grant | None:
+        response = await self._call("POST", f"/runs/{quote(run_id, safe='')}/deposit", params={"epoch": epoch})
+        return _GRANT.validate_json(response.content) if _current(response) else None
+
+    async def take_deposit(self, run_id: str, epoch: int, token: str, files: Sequence[ResultFile]) -> bool:
+        told = {"token": token, "files": [file.model_dump() for file in files]}
+        place, timeout = f"/runs/{quote(run_id, safe='')}/deposit:take", httpx.Timeout(UPLOAD_S, connect=5.0)
+        response = await self._call("POST", place, params={"epoch": epoch}, json=told, timeout=timeout)
+        if response.status_code == httpx.codes.ACCEPTED:
+            raise TransientError(f"the result of {run_id} is still being proved")
+        if response.status_code == httpx.codes.FAILED_DEPENDENCY:
+            raise StoreAwayError(_problem(response))
+        return _current(response)
 
     async def close(self) -> None:
         await self._client.aclose()

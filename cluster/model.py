@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from cluster.carbon import Carbon
 from cluster.drivers import ACTORS, Asked, Driver
 from cluster.replicas import CacheState
 from cluster.scaling import Scaling
 from workloads.catalogue.pricing import Prices
+from workloads.catalogue.s3 import store_fault
 from workloads.faults import refuse
 from workloads.ray_jobs import RayJobs
 from workloads.spec import Jurisdiction, Labels, Name
@@ -22,6 +23,7 @@ LeasePolicy = Literal["stop", "continue"]
 NO_KUBERNETES = "only a cluster of backend kubernetes is reached so; leave it out"
 NO_HEAD = "a cluster of backend kubernetes is reached by endpoint.kubernetes; leave it out"
 NO_RAY = "only a cluster of backend ray or kubernetes runs jobs of kind ray; leave it out"
+NO_STORE = "only runs on a cluster of backend kubernetes put results into a store themselves; leave it out"
 RUN_RAY = ("ray", "kubernetes")
 
 
@@ -30,6 +32,13 @@ KubeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[
 _TAINT_WORD = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
 TAINT_PATTERN = rf"^([a-z0-9.-]{{1,253}}/)?{_TAINT_WORD}(=({_TAINT_WORD})?)?(:(NoSchedule|NoExecute|PreferNoSchedule))?$"
 Taint = Annotated[str, StringConstraints(pattern=TAINT_PATTERN)]
+
+
+def whole_store(url: str | None) -> str | None:
+    """A URL of a store of results as it is kept. Raises ValueError."""
+    if url is not None and (fault := store_fault(url)) is not None:
+        raise ValueError(fault)
+    return None if url is None else url.rstrip("/")
 
 
 class _Frozen(BaseModel):
@@ -93,10 +102,25 @@ class ClusterSpec(_Frozen):
     on_lease_lost: LeasePolicy = Field(
         default="stop", description="what its runs do when its agent has not been answered for the time of the lease"
     )
+    result_store: str | None = Field(
+        default=None, max_length=1000, exclude_if=lambda value: value is None, examples=["s3://bucket/prefix"],
+        description="where its runs put results too large for the log of a pod, unless their tenant has a store; left out, nowhere",
+    )  # fmt: skip
     carbon: Carbon | None = Field(default=None, description="what its electricity emits; left out, runs there have no estimate")
     ray_jobs: RayJobs | None = Field(
         default=None, description="left out, it runs no jobs of kind ray, whose programs share its Ray with all others"
     )
+
+    @field_validator("result_store")
+    @classmethod
+    def _is_a_store(cls, url: str | None) -> str | None:
+        return whole_store(url)
+
+    @model_validator(mode="after")
+    def _only_pods_need_a_store(self) -> Self:
+        if self.result_store is not None and self.backend != "kubernetes":
+            refuse("ClusterSpec", [(("result_store",), NO_STORE)])
+        return self
 
     @model_validator(mode="after")
     def _not_all_run_ray_jobs(self) -> Self:

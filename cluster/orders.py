@@ -17,7 +17,7 @@ from typing import Literal
 
 from cluster.errors import PermanentError, RunRejectedError, TransientError
 from cluster.full_disk import is_full
-from cluster.protocol import Category, ClusterBackend, GangSize, Instruction, RunFinished, RunRequest, RunResized
+from cluster.protocol import Category, ClusterBackend, GangSize, Instruction, MakesDeposits, RunFinished, RunRequest, RunResized
 from cluster.shipping import Shipping, Spawn, TrackedRun
 from cluster.timing import Backoff, Clock
 
@@ -166,6 +166,8 @@ class Orders:
         log.info("start", extra={"run_id": run.run_id, "epoch": run.epoch, "nodes": run.nodes})
         try:
             run = await self._shipping.earlier_parts(run)
+            if isinstance(self._backend, MakesDeposits) and self._backend.wants_deposit(run):
+                run = await self._shipping.granted(run)
             await self._backend.start(run.model_copy(update={"max_result_bytes": self.max_result_bytes}))
         except TransientError:
             raise

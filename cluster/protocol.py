@@ -15,6 +15,7 @@ from typing import Annotated, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cluster.deposits import Grant
 from cluster.model import Inventory, LeasePolicy
 from cluster.replicas import MOST_AHEAD, MOST_TOLD, CacheCounts, CacheLimits, CacheState, Transfer
 from cluster.scaling import MOST_TYPES, Wanted
@@ -106,6 +107,9 @@ class RunRequest(_Frozen):
     max_runtime_s: float
     max_result_bytes: int | None = Field(default=None, description="a larger result is not wanted; set by the agent that starts it")
     cache: CacheLimits = Field(default=CacheLimits(), description="of the agent that starts it")
+    deposit: Grant | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="where it may put a large result itself; asked for by its agent"
+    )
 
 
 class GangSize(_Frozen):
@@ -246,6 +250,9 @@ class RunFinished(_Frozen):
     files: tuple[SmallFile | ResultFile, ...] = ()
     brought: tuple[str, ...] = Field(default=(), description="of the files those that the control plane has from earlier attempts, by name")
     directory: str = ""
+    deposit: str = Field(
+        default="", exclude_if=lambda value: not value, description="the run has put the files where its grant says, by this token"
+    )
     usage: Usage = Usage()
 
 
@@ -296,6 +303,14 @@ class ClusterBackend(Protocol):
 
     async def close(self) -> None:
         """Disconnect; runs go on."""
+
+
+@runtime_checkable
+class MakesDeposits(Protocol):
+    """A backend whose runs can put a large result into a store themselves."""
+
+    def wants_deposit(self, run: RunRequest) -> bool:
+        """Whether this run, which is about to be started, is to be granted a place there."""
 
 
 @runtime_checkable

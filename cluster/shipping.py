@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cluster.errors import AuthenticationError, PermanentError, ReportRefusedError, StorageFullError, TransientError
+from cluster.errors import AuthenticationError, PermanentError, ReportRefusedError, StorageFullError, StoreAwayError, TransientError
 from cluster.link import ControlLink
 from cluster.protocol import (
     Category,
@@ -41,6 +41,7 @@ MAX_LOG_PIECE = 1024**2
 PARALLEL_FILES = 4
 START_RESTS_S = 0.02
 NO_ROOM_PATIENCE_S = 60.0
+STORE_PATIENCE_S = 600.0
 FEW = 30  # Observations that are told whole, whatever they say.
 MOST_CONTENT = 1024**2  # Of results in one report.
 
@@ -156,6 +157,10 @@ class Shipping:
             return run
         return run.model_copy(update={"parts": await self._link.take_over_parts(run.run_id, run.epoch)})
 
+    async def granted(self, run: RunRequest) -> RunRequest:
+        """A run with a place where it may put a large result itself, where there is one for it. Raises ClusterError."""
+        return run.model_copy(update={"deposit": await self._link.ask_deposit(run.run_id, run.epoch)})
+
     async def _ship_part(self, run: TrackedRun, event: RunPart) -> None:
         """Upload a part ahead of the end. One that is refused now comes again with it, and what is said of it then counts."""
         if run.stale or event.file.name in run.shipped:
@@ -174,6 +179,8 @@ class Shipping:
 
     async def _ship_files(self, run: TrackedRun, event: RunFinished) -> RunFinished:
         """Upload every file; the event as it may be reported then."""
+        if event.deposit:
+            return await self._take_deposit(run, event)
         arrived: list[ResultFile] = []
         for file in event.files:
             if isinstance(file, SmallFile):
@@ -196,6 +203,21 @@ class Shipping:
                 return _without_result(event, arrived, "infrastructure", f"the result file {file.name} cannot be read: {error}")
             run.stale = not accepted
             arrived.append(file)
+        return event
+
+    async def _take_deposit(self, run: TrackedRun, event: RunFinished) -> RunFinished:
+        """Have the control plane take in what the run has put into a store itself; the event as it may be reported then."""
+        if run.stale:
+            return event
+        try:
+            take = partial(self._link.take_deposit, event.run_id, run.epoch, event.deposit, event.files)
+            run.stale = not await _insist(take)
+        except AuthenticationError:
+            raise
+        except PermanentError as error:
+            return _without_result(event, [], _category(error), f"the result was put into its store, and is not taken from there: {error}")
+        except StoreAwayError as error:
+            return _without_result(event, [], "infrastructure", f"the result lies in its store, which cannot be used: {error}")
         return event
 
 
@@ -224,17 +246,22 @@ def _category(error: PermanentError) -> Category:
 
 
 async def _insist(call: Callable[[], Coroutine[Any, Any, bool]]) -> bool:
-    """Try until the control plane answers, and for NO_ROOM_PATIENCE_S while it has no room, for the work is done already.
+    """Try until the control plane answers, and for NO_ROOM_PATIENCE_S while it has no room, or STORE_PATIENCE_S while it cannot use a
+    store, for the work is done already.
 
-    Raises AuthenticationError (ends the agent), other PermanentErrors, OSError.
+    Raises AuthenticationError (ends the agent), other PermanentErrors, StoreAwayError, OSError.
     """
     backoff, clock = Backoff(), asyncio.get_running_loop().time
-    patient_until = clock() + NO_ROOM_PATIENCE_S
+    began = clock()
     while True:
         try:
             return await call()
         except StorageFullError:
-            if clock() >= patient_until:
+            if clock() >= began + NO_ROOM_PATIENCE_S:
+                raise
+            await backoff.pause()
+        except StoreAwayError:
+            if clock() >= began + STORE_PATIENCE_S:
                 raise
             await backoff.pause()
         except TransientError as error:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from workloads.catalogue import s3
-from workloads.errors import DataError
 
 PART_BYTES = 16 * 1024**2
 _MOST_PARTS = 9_000
@@ -81,8 +80,11 @@ class ResultStore:
     def remove(self, run_id: str) -> None:
         """Remove all there is of a run; nothing is no error. Raises ResultStoreError."""
         self.give_up(run_id)
+        self._remove_below(self._folder(run_id))
+
+    def _remove_below(self, prefix: str) -> None:
         with self._plain("write to"):
-            filesystem, asked = s3.filesystem(), {"Bucket": self._bucket, "Prefix": self._folder(run_id)}
+            filesystem, asked = s3.filesystem(), {"Bucket": self._bucket, "Prefix": prefix}
             while found := filesystem.call_s3("list_objects_v2", **asked).get("Contents", []):
                 for one in found:
                     filesystem.call_s3("delete_object", Bucket=self._bucket, Key=one["Key"])
@@ -106,17 +108,6 @@ class ResultStore:
 
     def _key(self, *names: str) -> str:
         return "/".join(filter(None, (self._bucket, self._prefix, *names)))
-
-
-def fault_of(url: str) -> str | None:
-    """What is wrong with a URL of a store as it is written; None when nothing is."""
-    if not s3.is_s3(url):
-        return "a store of results is s3://bucket or s3://bucket/prefix; leave it out for the server's own directory"
-    try:
-        s3.bucket_and_key(url)
-    except DataError as error:
-        return str(error)
-    return None
 
 
 def chunks(stream: Any, first: bytes) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from controlplane.files import RunFiles
 from controlplane.result_store import ResultStore, ResultStoreError
-from scheduler.store import access, placed_results, small_results
+from scheduler.store import access, fleet, placed_results, small_results
 from scheduler.store.access import Tenant
 from scheduler.store.placed_results import Delivered, Placed
 from scheduler.store.session import Connection, Store
@@ -45,6 +45,7 @@ class Shipments:
         self._store, self._files, self._retry_s, self._open_store = store, files, retry_s, open_store
         self._lock = threading.Lock()
         self._due: set[str] = set()
+        self._failed: set[str] = set()
         self._all = self._any = True
         self._standings: dict[str, Standing] = {}
         self._not_before: dict[str, float] = {}
@@ -58,6 +59,17 @@ class Shipments:
             with self._lock:
                 self._due.update(run_ids)
             self.woken.set()
+
+    def failed(self, run_ids: Iterable[str]) -> None:
+        """These runs have ended without a result, and may have put something into a store."""
+        if self._any:
+            with self._lock:
+                self._failed.update(run_ids)
+            self.woken.set()
+
+    def expect(self) -> None:
+        """A run may put something into a store."""
+        self._any = True
 
     def look(self) -> None:
         """Tenants have changed, or results were removed: look at everything."""
@@ -86,22 +98,26 @@ class Shipments:
     def turn(self, now: float, stopping: threading.Event | None = None) -> bool:
         """Move what is due, and remove from stores what is not kept; whether something is left for a later turn."""
         with self._lock:
-            due, everything = self._due, self._all
-            self._due, self._all = set(), False
+            due, failed, everything = self._due, self._failed, self._all
+            self._due, self._failed, self._all = set(), set(), False
         with self._store.read() as conn:
             tenants = {tenant.name: tenant for tenant in access.list_tenants(conn)}
             results = placed_results.delivered(conn, self._held(conn) if everything else due)
             placed = placed_results.of_runs(conn, [one.run_id for one in results])
             gone = placed_results.removed(conn)
+            broken = placed_results.abandoned(conn) if everything else list(placed_results.of_runs(conn, failed).values())
+            more = bool(placed_results.on_the_way(conn)) or any(cluster.spec.result_store for cluster in fleet.list_clusters(conn))
         left = [one for one in gone if not self._removed(one)]
+        remain = {one.run_id for one in broken if not self._removed(one)}
         self._leaving |= {one.run_id: one.stored_at for one in placed.values() if one.stored_at is not None}
         self._leave(now)
         to_move = [one for one in results if tenants[one.tenant].result_store or one.run_id in placed]
         waiting = self._move_all([one for one in to_move if one.run_id not in self._leaving], placed, tenants, now, stopping)
         with self._lock:
             self._due |= waiting
-            self._any = self._all or any(tenant.result_store for tenant in tenants.values())
-        return bool(left or waiting or self._leaving)
+            self._failed |= remain
+            self._any = self._all or more or any(tenant.result_store for tenant in tenants.values())
+        return bool(left or remain or waiting or self._leaving)
 
     def _held(self, conn: Connection) -> set[str]:
         """The runs of which the server has something, or has begun to send something."""

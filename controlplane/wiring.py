@@ -17,6 +17,7 @@ from typing import TypeVar
 from cluster.health import HealthPolicy
 from cluster.protocol import ResultFile, SyncRequest
 from controlplane.captures import KeptDecisions
+from controlplane.deposits import Deposits
 from controlplane.files import RunFiles
 from controlplane.prefetch import Prefetch
 from controlplane.retention import Retention
@@ -82,6 +83,7 @@ class ControlPlane:
         self.retention = Retention(settings, store, self.files)
         self.shipments = Shipments(store, self.files, settings.store_retry_s)
         self.stopping = threading.Event()
+        self.deposits = Deposits(store, self.files, self.shipments, self.clock.now, self.stopping)
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -134,6 +136,8 @@ class ControlPlane:
             if since_placed is not None:
                 self.waits.saw(cluster, since_placed)
         self.shipments.ended(run_id for run_id, state, _ in done.ended if state == State.SUCCEEDED)
+        if done.undelivered:
+            self.shipments.failed(run_id for run_id, state, _ in done.ended if state != State.SUCCEEDED)
         for cluster, took_s in done.scaled:
             self.waits.saw(scale_key(cluster), took_s)
 

@@ -198,6 +198,7 @@ class Attempt(ABC):
             files=files,
             brought=tuple(part.name for part in self.run.parts) if files else (),
             directory=str(self._journals.results(self.run.run_id)) if not all(isinstance(file, SmallFile) for file in files) else "",
+            deposit=end.get("deposit", "") if files else "",
             usage=self._stream.usage(),
         )
         # The end is told even when this disk is full: without its record only a later agent knows less.

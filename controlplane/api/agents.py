@@ -6,19 +6,25 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from cluster.deposits import Grant
 from cluster.model import LeasePolicy
 from cluster.protocol import AheadFile, ResultFile, SyncReply, SyncRequest
 from cluster.scaling import Wanted
 from controlplane.api import direct
 from controlplane.api.arrivals import announces_uploads, brings_results, with_results
 from controlplane.api.auth import AgentOf, Plane
+from controlplane.api.deposit_schemas import DepositTold
 from controlplane.api.looking import look
+from controlplane.deposit_store import NotAsToldError
+from controlplane.deposits import Told
 from controlplane.files import NoRoomError, TooLargeError
+from controlplane.result_store import ResultStoreError
 from controlplane.tokens import Principal
 from controlplane.wiring import ControlPlane
 from scheduler.bells import agent_bell, job_bell
@@ -30,6 +36,10 @@ router = APIRouter(prefix="/agents/{cluster}", tags=["agents"])
 LOOK_AGAIN_S = 5.0
 MAX_LOG_PIECE = 4 * 1024**2
 NOT_TAKEN: dict[int | str, dict[str, Any]] = {413: {"description": "Too large"}, 507: {"description": "The disk is full"}}
+TAKEN_LATER: dict[int | str, dict[str, Any]] = {
+    202: {"description": "It is still being proved"}, 413: {"description": "Too large"}, 424: {"description": "Its store cannot be used"},
+}  # fmt: skip
+TAKING_S = 10.0
 BYTES = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
 
 
@@ -45,7 +55,8 @@ async def sync(cluster: str, report: SyncRequest, principal: AgentOf, plane: Pla
     contents: Contents = {}
     if brings_results(report):
         on_disk = announces_uploads(report)
-        arrived = await run_in_threadpool(with_results, plane.files, report) if on_disk else with_results(plane.files, report)
+        prove = partial(with_results, plane.files, report, plane.deposits.size)
+        arrived = await run_in_threadpool(prove) if on_disk else prove()
         report, contents = arrived
     deadline = time.monotonic() + min(report.wait_s, plane.health.suspect_after_s / 2)
     with plane.bells.listen_async(agent_bell(cluster)) as rung:
@@ -159,6 +170,29 @@ async def take_over_parts(cluster: str, run_id: str, principal: AgentOf, plane: 
     _own_cluster(principal, cluster)
     job_id = await run_in_threadpool(_job_of_current, plane, cluster, run_id, epoch)
     return await run_in_threadpool(plane.take_over_parts, job_id, run_id)
+
+
+@router.post("/runs/{run_id}/deposit")
+async def ask_deposit(cluster: str, run_id: str, principal: AgentOf, plane: Plane, epoch: int) -> Grant | None:
+    """Where a run that is about to start may put a large result itself; null where there is no store for it. Not to be logged."""
+    _own_cluster(principal, cluster)
+    await run_in_threadpool(_job_of_current, plane, cluster, run_id, epoch)
+    return await run_in_threadpool(plane.deposits.grant, run_id, epoch)
+
+
+@router.post("/runs/{run_id}/deposit:take", status_code=204, responses=TAKEN_LATER)
+async def take_deposit(cluster: str, run_id: str, told: DepositTold, principal: AgentOf, plane: Plane, epoch: int) -> Response:
+    """Make what a run has put into its store the run's result; it counts when the run's success is reported. 202: ask again."""
+    _own_cluster(principal, cluster)
+    await run_in_threadpool(_job_of_current, plane, cluster, run_id, epoch)
+    try:
+        with _refusals():
+            done = await plane.deposits.take(Told(run_id, epoch, told.token, tuple(told.files)), TAKING_S)
+    except NotAsToldError as error:
+        raise HTTPException(422, str(error)) from error
+    except ResultStoreError as error:
+        raise HTTPException(424, str(error)) from error
+    return Response(status_code=204 if done else 202)
 
 
 @contextmanager

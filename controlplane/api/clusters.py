@@ -9,14 +9,16 @@ from collections.abc import Callable
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
-from cluster.model import NO_RAY, RUN_RAY, ClusterSpec
+from cluster.model import NO_RAY, NO_STORE, RUN_RAY, ClusterSpec
 from controlplane.api import views
 from controlplane.api.auth import Operator, Plane, Reader
 from controlplane.api.joining_schemas import ClusterRuns
 from controlplane.api.paging import Cursor, Limit, page_of
 from controlplane.api.schemas import ClusterPatch, ClusterView, NodeView, Page
 from controlplane.api.windows import window_view
+from controlplane.deposit_store import DepositStore
 from controlplane.endpoint import check_endpoint
+from controlplane.result_store import ResultStoreError
 from controlplane.tokens import Principal
 from controlplane.wiring import ControlPlane
 from monitoring.capacity import measure, use_by_node
@@ -34,6 +36,7 @@ from scheduler.windows import MAINTENANCE
 
 router = APIRouter(tags=["clusters"])
 FLEET = "fleet"
+NULLED = ("carbon", "ray_jobs", "result_store")
 
 
 def cluster_views(world: World, principal: Principal) -> list[ClusterView]:
@@ -74,6 +77,7 @@ async def register_cluster(spec: ClusterSpec, principal: Operator, plane: Plane)
     remote_id = ""
     if spec.mode == "push" and spec.backend != "memory":
         remote_id = await run_in_threadpool(check_endpoint, spec.backend, spec.endpoint)
+    await run_in_threadpool(_try_store, plane, spec.result_store)
     now = plane.clock.now()
 
     def work(tx: Transaction) -> None:
@@ -119,25 +123,39 @@ async def list_cluster_runs(name: str, _principal: Operator, plane: Plane) -> Cl
 
 @router.patch("/clusters/{name}")
 async def change_cluster(name: str, patch: ClusterPatch, principal: Operator, plane: Plane) -> ClusterView:
-    """Change labels, prices, bandwidth, the lease's end, carbon or what jobs of kind ray may bring; running jobs keep their quotes.
+    """Change labels, prices, bandwidth, the lease's end, carbon, the store of results or what jobs of kind ray may bring; running jobs keep
+    their quotes.
 
-    Each field replaces all of what was there: prices without tariffs take these away. A null takes carbon or ray_jobs away, and changes
-    nothing else.
+    Each field replaces all of what was there: prices without tariffs take these away. A null takes carbon, result_store or ray_jobs away,
+    and changes nothing else.
     """
     given = {field: getattr(patch, field) for field in patch.model_fields_set}
-    changes = {field: value for field, value in given.items() if value is not None or field in ("carbon", "ray_jobs")}
+    changes = {field: value for field, value in given.items() if value is not None or field in NULLED}
 
     def work(tx: Transaction) -> None:
         before = fleet.get_cluster(tx.conn, name).spec
         spec = before.model_copy(update=changes)
         if spec.ray_jobs is not None and spec.backend not in RUN_RAY:
             raise InvalidError((Problem("ray_jobs", "backend", NO_RAY),))
+        if spec.result_store is not None and spec.backend != "kubernetes":
+            raise InvalidError((Problem("result_store", "backend", NO_STORE),))
         fleet.update_cluster(tx.conn, name, spec=spec)
         audit.append(tx.conn, acts.of_change(before, spec, principal.token_id, plane.clock.now()))
         tx.after_commit(lambda: plane.bells.ring(CYCLE))
 
+    await run_in_threadpool(_try_store, plane, patch.result_store)
     await asyncio.wrap_future(plane.write(work))
+    plane.shipments.look()
     return await run_in_threadpool(_view, plane, name, principal)
+
+
+def _try_store(plane: ControlPlane, url: str | None) -> None:
+    """Raises InvalidError when runs could not put results into a store that is named."""
+    if url is not None:
+        try:
+            DepositStore(url).try_grant(plane.clock.now())
+        except ResultStoreError as error:
+            raise InvalidError((Problem("result_store", "store", str(error)),)) from error
 
 
 @router.delete("/clusters/{name}", status_code=204)

@@ -53,6 +53,9 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "name": "quarter-end", "cluster": "guizhou-guian", "nodes": ["node-1"], "tenant": "acme",
         "begins_at": "2026-12-31T00:00:00+08:00", "ends_at": "2027-01-03T00:00:00+08:00",
     },
+    "DepositTold": {
+        "token": "0123456789abcdef", "files": [{"name": "model.bin", "size_bytes": 200000000, "sha256": "9f86d081" * 8}],
+    },
     "TenantRequest": {"name": "acme", "result_store": "s3://results-of-acme/cpn", "keep_results_days": 90},
     "TenantPatch": {"keep_results_days": 30},
     "TokenRequest": {"role": "buyer", "tenant": "acme", "expires_in": "30d"},

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cluster.carbon import Carbon
 from cluster.drivers import ACTORS, Driver
-from cluster.model import BackendName, LeasePolicy, Mode, Others
+from cluster.model import BackendName, LeasePolicy, Mode, Others, whole_store
 from controlplane.api.bases import Answer, Asked
 from controlplane.api.price_schemas import TariffView
 from controlplane.api.scaling_schemas import ScalingView
@@ -113,6 +113,9 @@ class ClusterView(Answer):
     flops: list[Flops]
     unrated: list[Unrated]
     on_lease_lost: LeasePolicy = Field(default="stop", description="what its runs do when its agent cannot reach this server for too long")
+    result_store: str | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="where its runs put results that are too large for a pod's log"
+    )
     carbon: Carbon | None = Field(default=None, description="what its electricity emits, as declared")
     ray_jobs: RayJobs | None = Field(default=None, description="what jobs of kind ray may bring; null: it runs none")
     windows: list[WindowView] = Field(default=[], description="maintenance and reservations that are not over")
@@ -125,5 +128,13 @@ class ClusterPatch(Asked):
     prices: Prices | None = None
     inbound_bandwidth_mib_s: float | None = Field(default=None, gt=0, le=1e6)
     on_lease_lost: LeasePolicy | None = Field(default=None, description="its agent learns it with its next call")
+    result_store: str | None = Field(
+        default=None, max_length=1000, description="null takes it away; what runs have put there stays, and is read from there"
+    )
     carbon: Carbon | None = Field(default=None, description="null takes away what was declared; runs there then have no estimate")
     ray_jobs: RayJobs | None = Field(default=None, description="null switches jobs of kind ray off; those that run go on")
+
+    @field_validator("result_store")
+    @classmethod
+    def _is_a_store(cls, url: str | None) -> str | None:
+        return whole_store(url)

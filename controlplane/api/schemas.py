@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, Field
 
 from cluster.protocol import Preview, ResultFile
 from controlplane.api.bases import Answer, Asked
+from controlplane.api.deposit_schemas import DepositTold as DepositTold
 from controlplane.api.fleet_schemas import AcceleratorUse as AcceleratorUse
 from controlplane.api.fleet_schemas import CacheView as CacheView
 from controlplane.api.fleet_schemas import ClusterPatch as ClusterPatch

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from cluster.model import whole_store
 from controlplane.api.bases import Answer, Asked
-from controlplane.result_store import fault_of
 from workloads.spec import Name
 
 MOST_BYTES = 2**62
@@ -31,9 +31,7 @@ class TenantPatch(Asked):
     @field_validator("result_store")
     @classmethod
     def _is_a_store(cls, url: str | None) -> str | None:
-        if url is not None and (fault := fault_of(url)) is not None:
-            raise ValueError(fault)
-        return None if url is None else url.rstrip("/")
+        return whole_store(url)
 
     def columns(self) -> dict[str, Any]:
         """What is to be stored, of the fields that are given."""
@@ -64,5 +62,5 @@ class ResultPlace(Answer):
     state: Literal["stored", "moving", "waiting"] = Field(
         description="stored: where it is to lie; moving: the server has it and sends it; waiting: it has it, the store cannot be used"
     )
-    url: str | None = Field(description="the store; null: the server's own directory")
+    url: str | None = Field(description="the store, of the tenant or of the cluster where it ran; null: the server's own directory")
     message: str = Field(description="why it waits; empty when it does not")

@@ -167,6 +167,7 @@ def cluster_view(
     return schemas.ClusterView(
         name=spec.name, backend=spec.backend, mode=spec.mode, jurisdiction=spec.jurisdiction, labels=dict(spec.labels), prices=spec.prices,
         on_lease_lost=spec.on_lease_lost, carbon=spec.carbon, ray_jobs=spec.ray_jobs, tariff=tariff_view(spec.prices, now),
+        result_store=spec.result_store,
         cache=_cache_view(cluster.copies) if cluster.copies else None,
         inbound_bandwidth_mib_s=spec.inbound_bandwidth_mib_s, health=cluster.health.value, cordon=cluster.cordon,  # type: ignore[arg-type]
         detail=cluster.detail, backend_version=cluster.backend_version, remote_id=cluster.remote_id,

@@ -64,6 +64,7 @@ def cluster_details(item: ClusterView) -> None:
         *([("others hold", others_hold(item.others))] if item.others else []),
         *([("object store", size(item.object_store_bytes))] if item.object_store_bytes else []),
         *([("jobs of kind ray", _bring(item))] if item.backend in ("ray", "kubernetes") else []),
+        *([("large results", f"pods put them into {item.result_store}")] if item.result_store else []),
         ("without a lease", "runs stop" if item.on_lease_lost == "stop" else "runs go on"),
         ("inbound", f"{number(item.inbound_bandwidth_mib_s)} MiB/s declared"), ("cache", _cache(item)),
     ])  # fmt: skip

@@ -39,6 +39,14 @@ RayJobsSwitch = Annotated[
 Wheelhouse = Annotated[
     str | None, typer.Option(metavar="DIR", help="Where jobs of kind ray get packages from: wheels in a directory of every node.")
 ]
+NOWHERE = "none"
+ResultStoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Kubernetes: where pods put results too large for their log, like s3://bucket/prefix; none: nowhere.",
+    ),
+]
 
 LeaseEnd = Annotated[
     Literal["stop", "continue"] | None,
@@ -88,6 +96,7 @@ def register(
     on_lease_lost: LeaseEnd = None,
     ray_jobs: RayJobsSwitch = None,
     wheelhouse: Wheelhouse = None,
+    result_store: ResultStoreUrl = None,
     join_token: JoinTokenSwitch = True,
     output: Output = "table",
 ) -> None:
@@ -104,7 +113,7 @@ def register(
     _merge(document, "labels", _pairs("--label", label) or {})
     _merge(document, "endpoint", {"address": address, "dashboard": dashboard, "token_file": token_file, "driver": driver})
     _merge_kubernetes(document, kubernetes_part(kubeconfig, kube_context, namespace, image, tolerate, local_queue))
-    document |= _ray_jobs(ray_jobs, wheelhouse)
+    document |= _ray_jobs(ray_jobs, wheelhouse) | _store(result_store)
     spec = validated(ClusterSpec, document, str(file) if file else "the cluster")
     with connect(context) as client:
         view = client.register_cluster(spec)
@@ -120,6 +129,11 @@ def _ray_jobs(switch: bool | None, wheelhouse: str | None) -> dict[str, Any]:
     if wheelhouse is not None:
         return {"ray_jobs": {"runtime_env": ["env_vars", "py_modules", "pip"], "wheelhouse": wheelhouse}}
     return {} if switch is None else {"ray_jobs": {} if switch else None}
+
+
+def _store(url: str | None) -> dict[str, Any]:
+    """The field result_store as its option says it; empty where it says nothing."""
+    return {} if url is None else {"result_store": None if url == NOWHERE else url}
 
 
 def _merge(document: dict[str, Any], key: str, given: dict[str, Any]) -> None:
@@ -240,10 +254,11 @@ def change(
     on_lease_lost: LeaseEnd = None,
     ray_jobs: RayJobsSwitch = None,
     wheelhouse: Wheelhouse = None,
+    result_store: ResultStoreUrl = None,
     output: Output = "table",
 ) -> None:
-    """Change labels, prices, bandwidth, carbon, the lease's end or what jobs of kind ray may bring. Each field of the document replaces all
-    that was there.
+    """Change labels, prices, bandwidth, carbon, the lease's end, the store of results or what jobs of kind ray may bring. Each field of the
+    document replaces all that was there.
 
     Running jobs keep their quotes. `carbon: null` in the document is --no-carbon; prices without tariffs are --no-tariffs.
     """
@@ -257,9 +272,9 @@ def change(
         raise usage("--no-tariffs, and the document has prices", "leave one of them out; prices without tariffs take these away")
     if no_carbon:
         document["carbon"] = None
-    document |= _ray_jobs(ray_jobs, wheelhouse) | ({"on_lease_lost": on_lease_lost} if on_lease_lost else {})
+    document |= _ray_jobs(ray_jobs, wheelhouse) | _store(result_store) | ({"on_lease_lost": on_lease_lost} if on_lease_lost else {})
     if not document and not no_tariffs:
-        remedy = "give a document with -f FILE, --no-carbon, --no-tariffs, --on-lease-lost, --ray-jobs or --wheelhouse"
+        remedy = "give a document with -f FILE, --no-carbon, --no-tariffs, --on-lease-lost, --ray-jobs, --wheelhouse or --result-store"
         raise usage("nothing to change", remedy)
     with connect(context) as client:
         if no_tariffs or no_carbon or ray_jobs is False:

@@ -27,6 +27,8 @@ _OF_SUCCESSES = (
 _OWNERS = select(runs.c.id, jobs.c.tenant).join(jobs, jobs.c.id == runs.c.job_id).where(runs.c.id.in_(_IDS))
 _REMOVED_OF = select(removals.c.run_id).where(removals.c.run_id == bindparam("of_id"), _REMOVED)
 
+_WITHOUT_RESULT = ("failed", "cancelled", "lost", "preempted")
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -58,13 +60,18 @@ def begin(conn: Connection, run_id: str, url: str, size_bytes: int) -> None:
     conn.execute(insert(placed_results).values(run_id=run_id, url=url, size_bytes=size_bytes, stored_at=None))
 
 
-def finish(conn: Connection, run_id: str, at: float) -> bool:
-    """Store that all of it has arrived; its small files are not kept here any more. False when the result was removed meanwhile."""
+def finish(conn: Connection, run_id: str, at: float, size_bytes: int | None = None) -> bool:
+    """Store that all of it has arrived; its small files are not kept here any more. False when the result was removed meanwhile,
+    or nothing of it is known.
+
+    `size_bytes` where that was not known when it was begun.
+    """
     if conn.execute(_REMOVED_OF, {"of_id": run_id}).first() is not None:
         return False
-    conn.execute(update(placed_results).where(placed_results.c.run_id == run_id).values(stored_at=at))
+    known = {} if size_bytes is None else {"size_bytes": size_bytes}
+    stored = conn.execute(update(placed_results).where(placed_results.c.run_id == run_id).values(stored_at=at, **known))
     small_results.drop(conn, [run_id])
-    return True
+    return stored.rowcount > 0
 
 
 def forget(conn: Connection, run_id: str) -> None:
@@ -90,6 +97,12 @@ def on_the_way(conn: Connection) -> list[str]:
     """The runs whose results have not arrived whole, by id."""
     query = select(placed_results.c.run_id).where(placed_results.c.stored_at.is_(None)).order_by(placed_results.c.run_id)
     return [row.run_id for row in conn.execute(query)]
+
+
+def abandoned(conn: Connection) -> list[Placed]:
+    """What runs that ended without success have in stores, or may have."""
+    query = select(placed_results).join(runs, runs.c.id == placed_results.c.run_id).where(runs.c.state.in_(_WITHOUT_RESULT))
+    return [Placed(*row) for row in conn.execute(query.order_by(placed_results.c.run_id))]
 
 
 def sizes(conn: Connection) -> dict[str, int]:

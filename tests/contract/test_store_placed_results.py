@@ -73,3 +73,15 @@ def test_tenants_have_terms_of_their_own(store: Store) -> None:
             access.get_tenant(conn, "nobody")
     with pytest.raises(NotFoundError):
         store.write(lambda tx: access.update_tenant(tx.conn, "nobody", keep_results_days=1.0))
+
+
+def test_what_runs_without_a_result_have_in_stores(store: Store) -> None:
+    for name, state in (("a", "succeeded"), ("b", "failed"), ("c", "running"), ("d", "lost")):
+        store.write(lambda tx, name=name: insert_job(tx.conn, columns(name)))  # type: ignore[misc]
+        one = replace(run("sh", ["n1"], job_id=name), state=state, finished_at=NOW)
+        store.write(lambda tx, one=one: insert_rows(tx.conn, runs, [vars(one)]))  # type: ignore[misc]
+        store.write(lambda tx, name=name: placed_results.begin(tx.conn, f"{name}-1", URL, 0))  # type: ignore[misc]
+    assert store.write(lambda tx: placed_results.finish(tx.conn, "b-1", NOW, 7))
+    assert not store.write(lambda tx: placed_results.finish(tx.conn, "unknown", NOW, 7))
+    with store.read() as conn:
+        assert placed_results.abandoned(conn) == [Placed("b-1", URL, 7, NOW), Placed("d-1", URL, 0, None)]

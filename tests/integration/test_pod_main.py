@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -16,8 +17,10 @@ import pytest
 from cluster.backends.kubernetes.objects import Place, RunSettings, secret_of
 from cluster.backends.kubernetes.pod_main import CLOCKS_APART_S
 from cluster.backends.kubernetes.pod_supervisor import memory_kills
-from cluster.backends.kubernetes.records import RecordReader
+from cluster.backends.kubernetes.records import RESULT_BYTES, RecordReader
+from cluster.deposits import Grant
 from cluster.protocol import RunRequest
+from tests.form_server import FormServer, serving_forms
 from tests.ray import ROOT
 from tests.unit.cluster.control import run_request
 
@@ -81,3 +84,57 @@ def test_kills_for_memory_are_read_where_the_kernel_counts_them(tmp_path: Path, 
     if text is not None:
         (tmp_path / "events").write_text(text)
     assert memory_kills((tmp_path / "none", tmp_path / "events")) == kills
+
+
+LARGE = f"head -c {RESULT_BYTES + 1} /dev/zero > $CPN_OUTPUT_DIR/large; echo x > $CPN_OUTPUT_DIR/small; echo said"
+
+
+def large(**fields: Any) -> RunRequest:
+    """A run that delivers more than a log carries."""
+    return run_request(command=("sh", "-c", LARGE), **fields)
+
+
+def granted(forms: FormServer) -> dict[str, Any]:
+    return Grant(url=forms.url, fields={}, prefix="a-1/", until=time.time() + 600, piece_bytes=2**22).model_dump()
+
+
+def test_a_large_result_goes_where_there_is_leave_and_the_log_has_none_of_it(tmp_path: Path) -> None:
+    with serving_forms() as forms:
+        end, log, code = told(pod(tmp_path, large(deposit=granted(forms))))
+    assert (end["outcome"], log, code, len(end["deposit"])) == ("succeeded", "said\n", 0, 16)
+    assert [(file["name"], file["size_bytes"]) for file in end["files"]] == [("large", RESULT_BYTES + 1), ("small", 2)]
+    assert end["files"][1]["sha256"] == hashlib.sha256(b"x\n").hexdigest()
+    assert [body.count(b"\0") for body in forms.bodies] == [2**22, 1, 0]
+
+
+def test_a_small_result_is_written_into_the_log_all_the_same(tmp_path: Path) -> None:
+    with serving_forms() as forms:
+        run = run_request(command=("sh", "-c", "echo x > $CPN_OUTPUT_DIR/small"), deposit=granted(forms))
+        end, _, _ = told(pod(tmp_path, run))
+    assert (end["outcome"], end["files"], "deposit" in end, forms.bodies) == ("succeeded", [{"name": "small", "size_bytes": 2}], False, [])
+
+
+def test_what_no_one_wants_is_not_sent(tmp_path: Path) -> None:
+    with serving_forms() as forms:
+        end, _, _ = told(pod(tmp_path, large(deposit=granted(forms), max_result_bytes=2**20)))
+    assert (end["outcome"], "deposit" in end, forms.bodies) == ("succeeded", False, [])
+
+
+def test_a_large_result_without_leave_or_with_a_refusal_fails_and_says_what_to_do(tmp_path: Path) -> None:
+    end, _, code = told(pod(tmp_path / "none", large()))
+    assert (end["outcome"], end["category"], code) == ("failed", "result", 1)
+    assert "cpn cluster change CLUSTER --result-store s3://" in end["message"]
+    with serving_forms(403) as forms:
+        end, _, code = told(pod(tmp_path / "denied", large(deposit=granted(forms))))
+    assert (end["outcome"], end["category"], end["files"], code) == ("failed", "infrastructure", [], 1)
+    assert "refuses the result (403 AccessDenied)" in end["message"]
+
+
+def test_a_pod_that_is_told_to_end_while_it_sends_its_result_ends(tmp_path: Path) -> None:
+    with serving_forms(503) as forms:
+        process = pod(tmp_path, large(deposit=granted(forms)))
+        assert forms.came.wait(LIMIT_S)
+        process.send_signal(signal.SIGTERM)
+        end, log, code = told(process)
+    assert (end["outcome"], end["category"], end["files"], log) == ("cancelled", "cancelled", [], "said\n")
+    assert code != 0

@@ -47,6 +47,22 @@ def bucket_and_key(uri: str) -> tuple[str, str]:
     return parts.netloc, parts.path.removeprefix("/")
 
 
+def store_fault(url: str) -> str | None:
+    """What is wrong with the URL of a store of results as it is written; None when nothing is."""
+    if not is_s3(url):
+        return "a store of results is s3://bucket or s3://bucket/prefix; leave it out for the server's own directory"
+    try:
+        bucket_and_key(url)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def signer(environ: Mapping[str, str] = os.environ) -> Any:
+    """What signs for the S3 that these settings name: botocore's client, which says nothing over the network for it."""
+    return _signer(tuple(environ.get(name, "") for name in SETTINGS))
+
+
 def filesystem(environ: Mapping[str, str] = os.environ) -> Any:
     """The S3 that these settings name, as fsspec has it; one for the same settings. Raises ImportError."""
     return _filesystem(tuple(environ.get(name, "") for name in SETTINGS))
@@ -103,6 +119,15 @@ def _filesystem(settings: tuple[str, ...]) -> Any:
     # Whoever asks tries again as well, and later.
     found.retries = 3
     return found
+
+
+@lru_cache(maxsize=4)
+def _signer(settings: tuple[str, ...]) -> Any:
+    import botocore.session  # type: ignore[import-untyped]
+    from botocore.config import Config  # type: ignore[import-untyped]
+
+    # Forms of the older way of signing have no end.
+    return botocore.session.get_session().create_client("s3", endpoint_url=settings[0] or None, config=Config(signature_version="s3v4"))
 
 
 def _is_missing(bucket: str) -> bool:

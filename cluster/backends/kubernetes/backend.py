@@ -87,6 +87,10 @@ class KubernetesBackend:
         self._nodes = {node.name for node in found.nodes}
         return found
 
+    def wants_deposit(self, run: RunRequest) -> bool:
+        """A pod's log carries little, and how much a run delivers is known at its end."""
+        return run.run_id not in self._attempts
+
     async def start(self, run: RunRequest) -> None:
         """Begin the run. Raises RunRejectedError for what Kubernetes cannot carry out, and for nodes that the cluster does not have."""
         if run.run_id in self._attempts:

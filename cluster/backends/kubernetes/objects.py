@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.backends.kubernetes.pod_main import HOST_VARIABLE, RANK_VARIABLE, REQUEST, SEATING
+from cluster.deposits import PATIENCE_S
 from cluster.errors import RunRejectedError
 from cluster.kube_names import JOB_LABEL, PREFIX
 from cluster.kube_names import name_of as name_of
@@ -154,7 +155,8 @@ def _job(run: RunRequest, settings: RunSettings, place: Place, owner: Document, 
 
 def deadline_of(run: RunRequest, place: Place) -> int:
     """After how many seconds Kubernetes ends a run that nobody has ended."""
-    return int(place.start_limit_s + run.max_runtime_s) + DEADLINE_MARGIN_S
+    putting_s = 0.0 if run.deposit is None else PATIENCE_S
+    return int(place.start_limit_s + run.max_runtime_s + putting_s) + DEADLINE_MARGIN_S
 
 
 def _pod(run: RunRequest, settings: RunSettings, place: Place, rank: int | None) -> Document:

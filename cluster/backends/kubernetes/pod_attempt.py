@@ -26,6 +26,7 @@ from cluster.protocol import ResultFile, RunRequest
 from cluster.runs.attempt import Attempt, Emit, cancel
 from cluster.runs.journal import Journals
 from cluster.runs.outbox import Batch
+from cluster.runs.parts import plain_name
 
 log = logging.getLogger(__name__)
 MADE = "made"
@@ -270,7 +271,9 @@ class PodAttempt(Attempt):
                 await asyncio.wait_for(self._changed.wait(), max(LOOK_S, AGAIN_S[min(tries, len(AGAIN_S) - 1)]))
 
     async def _collect(self, end: dict[str, Any]) -> tuple[ResultFile, ...]:
-        """The result's files as they came with the log. Raises WorkerGoneError when one did not."""
+        """The result's files as they came with the log, or as they lie in a store. Raises WorkerGoneError when one did not come."""
+        if end.get("deposit"):
+            return tuple(ResultFile(**{**file, "name": str(plain_name(file["name"]))}) for file in end["files"])
         listener = self._listeners[0]
         if any(file["name"] not in listener.reader.files for file in end["files"]):
             # An earlier agent has heard the end, and the files were in its memory.

@@ -13,12 +13,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cluster.backends.kubernetes.pod_supervisor import PodSupervisor
-from cluster.backends.kubernetes.records import RecordWriter
+from cluster.backends.kubernetes.records import RESULT_BYTES, RecordWriter
 from cluster.backends.kubernetes.rendezvous import Gathering, await_go
 from cluster.runs.outbox import nothing_seen, seen_with
 from cluster.runs.workspace import describe
@@ -90,25 +90,60 @@ async def _tell(supervisor: PodSupervisor, writer: RecordWriter) -> dict[str, An
     while True:
         batch = await supervisor.next(seen, _LOOK_S)
         end: dict[str, Any] | None = batch.get("finished")
-        if end is not None:
-            batch["finished"] = end = _with_files(supervisor, writer, end)
+        if end is not None and _goes_elsewhere(supervisor, end):
+            # To put it there may take long, and what was told meanwhile is not to wait for it.
+            if before := {name: news for name, news in batch.items() if name != "finished"}:
+                writer.batch(before)
+            batch = {"finished": await asyncio.to_thread(_deposited, supervisor, end)}
+        elif end is not None:
+            batch["finished"] = _with_files(supervisor, writer, end)
         if batch:
             writer.batch(batch)
             seen = seen_with(seen, batch)
         if end is not None:
-            return end
+            told: dict[str, Any] = batch["finished"]
+            return told
         # What is printed line by line goes out in some lines at once.
         await asyncio.sleep(_REST_S)
 
 
-def _with_files(supervisor: PodSupervisor, writer: RecordWriter, end: dict[str, Any]) -> dict[str, Any]:
-    """The end as it is when the files have been written down before it."""
+def _size(end: Mapping[str, Any]) -> int:
+    return sum(file["size_bytes"] for file in end["files"])
+
+
+def _goes_elsewhere(supervisor: PodSupervisor, end: dict[str, Any]) -> bool:
+    """Whether the result is too large for the log, and somebody wants it all the same."""
+    return RESULT_BYTES < _size(end) <= supervisor.most_result_bytes and supervisor.grant is not None
+
+
+def _deposited(supervisor: PodSupervisor, end: dict[str, Any]) -> dict[str, Any]:
+    """The end as it is when the files have been put into the store. Blocks for as long as that takes."""
+    from cluster.runs.depositor import DepositError, Depositor, StoppedError
+
+    assert supervisor.grant is not None
+    depositor = Depositor(supervisor.grant, supervisor.stopping_now)
     try:
-        for file in end["files"]:
+        return {**end, "files": depositor.put(supervisor.output, end["files"]), "deposit": depositor.token}
+    except StoppedError as error:
+        return {**end, "outcome": "cancelled", "category": "cancelled", "message": str(error), "files": [], "preview": None}
+    except DepositError as error:
+        return _undelivered(end, "infrastructure", str(error))
+    except OSError as error:
+        return _undelivered(end, "result", describe(error))
+
+
+def _with_files(supervisor: PodSupervisor, writer: RecordWriter, end: dict[str, Any]) -> dict[str, Any]:
+    """The end as it is when the files have been written down before it. What nobody wants is not."""
+    try:
+        for file in end["files"] if _size(end) <= RESULT_BYTES else ():
             writer.file(supervisor.output, file["name"], file["size_bytes"])
     except OSError as error:
-        return {**end, "outcome": "failed", "category": "result", "message": describe(error), "files": [], "preview": None}
+        return _undelivered(end, "result", describe(error))
     return end
+
+
+def _undelivered(end: dict[str, Any], category: str, message: str) -> dict[str, Any]:
+    return {**end, "outcome": "failed", "category": category, "message": message, "files": [], "preview": None}
 
 
 def _print(line: bytes) -> None:

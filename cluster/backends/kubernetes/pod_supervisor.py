@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cluster.backends.kubernetes.records import LOG_BYTES, RESULT_BYTES
+from cluster.deposits import Grant
 from cluster.runs.leashed import Kennel
 from cluster.runs.sql_driver import sql_command
 from cluster.runs.supervisor import Supervisor
@@ -28,12 +31,29 @@ class PodSupervisor(Supervisor):
     def __init__(self, rank: int, kennel: Kennel | None = None) -> None:
         super().__init__(rank, kennel)
         self._killed_before = memory_kills()
+        self.stopping_now = threading.Event()
 
     @property
     def output(self) -> Path:
         """Where the files of the result lie, once the run was prepared."""
         assert self._workspace is not None
         return self._workspace.output
+
+    @property
+    def grant(self) -> Grant | None:
+        """Where a large result may be put instead of into the log."""
+        found = self._run.get("deposit") if self._run is not None else None
+        return None if found is None else Grant.model_validate(found)
+
+    @property
+    def most_result_bytes(self) -> float:
+        """A larger result is not wanted anywhere."""
+        most = self._run.get("max_result_bytes") if self._run is not None else None
+        return math.inf if most is None else float(most)
+
+    async def stop(self, outcome: str, grace_s: float) -> None:
+        self.stopping_now.set()
+        await super().stop(outcome, grace_s)
 
     def refuse(self, message: str) -> None:
         """End the run before it has begun."""
@@ -65,9 +85,12 @@ class PodSupervisor(Supervisor):
 
     def _end(self, outcome: str, category: str | None, message: str, **more: Any) -> None:
         size = sum(file["size_bytes"] for file in more.get("files") or ())
-        if size > RESULT_BYTES:
+        if size > RESULT_BYTES and self.grant is None:
             outcome, category, more["files"], more["preview"] = "failed", "result", None, None
-            message = f"the result of {size} bytes is over the {RESULT_BYTES} bytes that a pod's log can carry; write less to it"
+            message = (
+                f"the result of {size} bytes is over the {RESULT_BYTES} bytes that a pod's log can carry; write less to it, or have the "
+                "operator name a store where pods put what is larger (cpn cluster change CLUSTER --result-store s3://…)"
+            )
         super()._end(outcome, category, message, **more)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from cluster.deposits import Grant
 from cluster.errors import ClusterError, UnreachableError
 from cluster.model import LeasePolicy
 from cluster.protocol import AheadFile, Instruction, Observation, ResultFile, RunEvent, RunRequest, SyncReply, SyncRequest
@@ -66,6 +67,8 @@ class Control:
         self.logs: dict[str, bytearray] = defaultdict(bytearray)
         self.log_calls: list[tuple[str, int, int]] = []  # run, offset, bytes
         self.files: dict[tuple[str, str], bytes] = {}
+        self.grant: Grant | None = None
+        self.taken: list[tuple[str, str, tuple[ResultFile, ...]]] = []
         self.earlier: tuple[ResultFile, ...] = ()
         self.upload_s = 0.0
         self._changed = asyncio.Event()
@@ -154,6 +157,15 @@ class Control:
     async def take_over_parts(self, run_id: str, epoch: int) -> tuple[ResultFile, ...]:  # noqa: ARG002
         await self._upload()
         return self.earlier if self.current(run_id) else ()
+
+    async def ask_deposit(self, run_id: str, epoch: int) -> Grant | None:  # noqa: ARG002
+        await self._upload()
+        return self.grant if self.current(run_id) else None
+
+    async def take_deposit(self, run_id: str, epoch: int, token: str, files: Sequence[ResultFile]) -> bool:  # noqa: ARG002
+        await self._upload()
+        self.taken.append((run_id, token, tuple(files)))
+        return self.current(run_id)
 
     async def close(self) -> None:
         """Nothing to hang up."""

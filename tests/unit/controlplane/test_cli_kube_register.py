@@ -100,3 +100,30 @@ def test_an_endpoint_goes_to_an_agents_process_as_one_document() -> None:
     endpoint = Endpoint.model_validate({"kubernetes": {"namespace": "runs", "tolerations": ["a"]}})
     assert Endpoint.model_validate_json(endpoint.model_dump_json()) == endpoint
     assert "kubernetes" not in Endpoint(address="h:1").model_dump()
+
+
+@pytest.mark.parametrize(("option", "sent"), [("s3://lab/results/", "s3://lab/results"), ("none", None)])
+def test_a_store_for_what_is_too_large_for_logs(server: FakeServer, option: str, sent: str | None) -> None:
+    assert server.run(*OPTIONS, "--result-store", option).exit_code == 0
+    assert server.sent(0).get("result_store") == sent
+    server.answers["PATCH /clusters/lab"] = (200, cluster("lab", backend="kubernetes", result_store=sent))
+    changed = server.run("cluster", "change", "lab", "--result-store", option)
+    assert changed.exit_code == 0, changed.output
+    assert server.sent() == {"result_store": sent}
+    assert (f"pods put them into {sent}" in changed.stdout) == (sent is not None)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--result-store", "/mnt/results"), "a store of results is s3://bucket or s3://bucket/prefix"),
+        (("--result-store", "s3://key:secret@host/results"), "an S3 URI holds no credentials"),
+        (("--backend", "ray", "--result-store", "s3://lab/results"), "only runs on a cluster of backend kubernetes"),
+    ],
+)
+def test_what_is_no_store_is_refused_before_anything_is_sent(server: FakeServer, more: tuple[str, ...], words: str) -> None:
+    result = server.run(*OPTIONS, *more)
+    assert result.exit_code == 2
+    said = " ".join(result.stderr.split())
+    assert (f"result_store: {words}" in said, "key:secret" in said) == (True, False), said
+    assert server.requests == []
