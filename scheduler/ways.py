@@ -22,6 +22,9 @@ from workloads.spec import JobSpec
 # What most work on accelerators is done in, and what models are compared by where one has no rating for the precision asked for.
 USUAL_PRECISION, OTHER_PRECISIONS = "fp16", ("fp32", "fp64")
 
+# Less than this every member takes.
+HEAVY_LETTERS = 100_000
+
 
 @dataclass(frozen=True)
 class Way:
@@ -50,8 +53,14 @@ def class_of(document: Mapping[str, Any], spec: JobSpec) -> str:
     """Jobs of which this is the same are judged alike; `document` is the spec as stored. Like jobs share what is learned of them."""
     learns = spec.resources.accelerator is not None and spec.resources.accelerator.learns
     fields = ("tenant", "purpose", "inputs", "resources", "placement", "max_runtime", "budget", "kind", *(("name",) if learns else ()))
-    # A member may run some kinds only, and of programs for Ray those that bring no more than it allows.
-    return dumps([*(document[field] for field in fields), document.get("runtime_env")])
+    # A member may run some kinds and engines only, of programs for Ray those that bring no more than it allows, and take only so much.
+    return dumps([*(document[field] for field in fields), document.get("runtime_env"), spec.is_for_daft, _weight(spec)])
+
+
+def _weight(spec: JobSpec) -> int:
+    """How many letters a job brings, where that may be too many for some members."""
+    letters = sum(map(len, (*spec.files.values(), *spec.env.values(), *spec.command, spec.sql or "")))
+    return letters if letters >= HEAVY_LETTERS else 0
 
 
 def resources_of(spec: JobSpec) -> Iterator[Resources]:

@@ -157,6 +157,11 @@ class JobSpec(_Frozen):
         """By what to choose between clusters; a flexible job goes by what it waits for."""
         return self.flexible or self.placement.prefer
 
+    @property
+    def is_for_daft(self) -> bool:
+        """It is a statement that Daft runs, because somebody asked for it or because it was chosen."""
+        return self.engine == "daft" or (self.chosen_engine is not None and self.chosen_engine.engine == "daft")
+
     def start_after_s(self) -> float | None:
         """The time before which it does not start, in seconds since the epoch."""
         return self.start_after.timestamp() if isinstance(self.start_after, datetime) else None

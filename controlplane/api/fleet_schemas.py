@@ -95,6 +95,7 @@ class ClusterView(Answer):
     scaling: ScalingView | None = Field(default=None, description="nodes that its autoscaler could bring; no part of its capacity")
     driver: Driver = Field(default=ACTORS, description="how its agent drives it; by the Job API it runs less")
     runs_only: str = Field(default="", description="what it is reduced to by its driver; empty: nothing is left out")
+    lacks: list[str] = Field(default=[], description="what some runs need and the cluster has not, each with what would change it")
     remote_id: str = Field(default="", description="the cluster's own id, as its backend tells it; empty until its agent has counted nodes")
     heard_at: datetime | None
     created_at: datetime

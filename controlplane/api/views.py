@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from cluster.drivers import RUNS_ONLY
+from cluster.drivers import RUNS_ONLY, lack_words
 from cluster.kube_names import name_of
 from cluster.model import together
 from cluster.protocol import Preview, ResultFile
@@ -172,6 +172,7 @@ def cluster_view(
         inbound_bandwidth_mib_s=spec.inbound_bandwidth_mib_s, health=cluster.health.value, cordon=cluster.cordon,  # type: ignore[arg-type]
         detail=cluster.detail, backend_version=cluster.backend_version, remote_id=cluster.remote_id,
         scaling=scaling_view(cluster), driver=cluster.driver, runs_only=RUNS_ONLY[cluster.driver.way],
+        lacks=["; ".join(lack_words(lack, cluster.driver.queue)) for lack in cluster.driver.lacks],
         heard_at=maybe_moment(cluster.heard_at),
         created_at=moment(cluster.created_at), nodes=len(views), nodes_ready=sum(view.ready for view in views), runs=runs,
         cpu=sum(view.cpu for view in views), cpu_used=sum(view.cpu_used for view in views),

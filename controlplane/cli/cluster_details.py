@@ -119,7 +119,8 @@ def _driver(item: ClusterView) -> list[tuple[str, str]]:
     if not item.runs_only:
         return []
     way = "Jobs of Kubernetes and their pods" if item.driver.way == "pods" else f"Ray's Job API: {item.driver.why}"
-    return [("driven by", way), ("runs only", item.runs_only)]
+    queue = [("runs wait in", f"the LocalQueue {item.driver.queue}")] if item.driver.queue else []
+    return [("driven by", way), ("runs only", item.runs_only), *queue, *(("lacks", words) for words in item.lacks)]
 
 
 def _bring(item: ClusterView) -> str:

@@ -19,6 +19,7 @@ from cluster.backends.kubernetes.manifest import DIRECTORY, NAME
 from controlplane.agent_signs import ALIVE, ANSWERED
 from tests.acceptance.market import Market, open_market
 from tests.charts import containers_of, of_kind, pods_of
+from tests.kube import kuberay
 from tests.kube.accounts import account_token
 from tests.kube.applying import applied
 from tests.kube.kubelet import Kubelet
@@ -98,19 +99,81 @@ def test_a_job_runs_there(market: Market) -> None:
     assert acme("job", "logs", done["id"]).out == "hello from lab\n"
 
 
+HELLO = {
+    "name": "hello", "tenant": "acme", "kind": "command", "purpose": "research", "command": ["true"],
+    "placement": {"clusters": ["lab"]}, "resources": {"cpu": 1, "memory": "256MiB"},
+}  # fmt: skip
+RAYS = {**HELLO, "kind": "ray", "command": ["python", "main.py"], "files": {"main.py": "print(1)"}}
+
+ON_DAFT = {"kind": "sql", "command": [], "sql": "SELECT carrier FROM flights", "inputs": {"flights": "nyc/flights@1"}}
+
+
+def planned(cpn: Cpn, document: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
+    """Where a job would go, and what stands against it at the member lab."""
+    found = cpn("job", "plan", "-f", cpn.write("planned.json", json.dumps(document)), "-o", "json").document
+    (lab,) = [item for item in found["verdicts"] if item["cluster"] == "lab"]
+    return found["chosen"], lab["obstacles"]
+
+
 @pytest.mark.usefixtures("member")
-def test_programs_of_kind_ray_are_planned_there_once_they_are_switched_on(market: Market) -> None:
-    document = {
-        "name": "rays", "tenant": "acme", "kind": "ray", "purpose": "research", "command": ["python", "main.py"],
-        "files": {"main.py": "print(1)"}, "placement": {"clusters": ["lab"]},
-    }  # fmt: skip
+@pytest.mark.parametrize(
+    ("fields", "message", "remedy"),
+    [
+        ({**ON_DAFT, "engine": "daft"}, "a statement for Daft", "leave out engine"),
+        ({"resources": {"accelerator": {"model": "H200", "share": 0.5}}}, "a share of an accelerator", "ask for whole accelerators"),
+        ({**RAYS, "resources": {"cpu": 0.5}}, "a node of Ray with 0.5 cores", "ask for whole cores (resources.cpu: 1)"),
+        ({**RAYS, "runtime_env": {"pip": ["torch"]}}, "brings packages (runtime_env.pip)", "leave runtime_env.pip out"),
+        ({"files": {"data.csv": "x" * 700_000}}, "brings 684 KiB of files", "bring files in the image or as a product"),
+    ],
+)  # fmt: skip
+def test_what_it_cannot_run_is_refused_in_the_plan_with_what_to_do(
+    market: Market, fields: dict[str, Any], message: str, remedy: str
+) -> None:
+    chosen, obstacles = planned(market.acme, {**HELLO, **fields})
+    assert chosen is None
+    (found,) = [item for item in obstacles if item["reason"] == "kind_unsupported"]
+    assert message in found["message"]
+    assert remedy in found["remedy"]
+
+
+@pytest.mark.usefixtures("member")
+def test_programs_of_kind_ray_are_planned_there_once_kuberay_is_there_and_they_are_switched_on(market: Market, kubelet: Kubelet) -> None:
     acme, operator = market.acme, market.operator
-    path = acme.write("rays.json", json.dumps(document))
-    planned = acme("job", "plan", "-f", path, "-o", "json").document
-    assert planned["chosen"] is None
-    assert "has not switched it on" in json.dumps(planned)
-    operator("cluster", "change", "lab", "--ray-jobs")
-    assert acme("job", "plan", "-f", path, "-o", "json").document["chosen"] == "lab"
+    chosen, (found,) = planned(acme, RAYS)
+    assert (chosen, found["reason"]) == (None, "kind_unsupported")
+    assert found["message"] == "the cluster has no RayJob (ray.io/v1), by which Kubernetes members run kind ray"
+    assert found["remedy"] == "ask its operator for KubeRay 1.0 or later, or choose another cluster"
+    assert seen(operator)["lacks"] == [f"{found['message']}; {found['remedy']}"]
+    assert "the cluster has no RayJob" in operator("cluster", "show", "lab").out
+    kuberay.install(kubelet.servers)
+    try:
+        until(lambda: seen(operator)["lacks"] == [], "its agent has seen that it came", WAIT_S)
+        chosen, (found,) = planned(acme, RAYS)
+        assert (chosen, "has not switched it on" in found["message"]) == (None, True)
+        operator("cluster", "change", "lab", "--ray-jobs")
+        assert planned(acme, RAYS) == ("lab", [])
+    finally:
+        kuberay.uninstall(kubelet.servers)
+    until(lambda: seen(operator)["lacks"] != [], "its agent has seen that it went", WAIT_S)
+    assert planned(acme, RAYS)[0] is None
+
+
+@pytest.mark.usefixtures("member")
+def test_an_elastic_gang_keeps_the_workers_that_it_was_placed_with_and_is_quoted_and_charged_for_these(market: Market) -> None:
+    command = ["sh", "-c", "echo rank $CPN_RANK of $CPN_WORLD_SIZE"]
+    resources = {"cpu": 4, "memory": "256MiB", "workers": {"min": 2, "max": 9}}
+    asked = {**HELLO, "name": "elastic", "command": command, "resources": resources}
+    acme = market.acme
+    done = acme("job", "submit", "-f", acme.write("elastic.json", json.dumps(asked)), "--wait", "-o", "json").document
+    assert (done["state"], done["cluster"], len(done["nodes"])) == ("succeeded", "lab", 4), "there is room for four on two nodes"
+    said = acme("job", "logs", done["id"]).out
+    assert sorted(line[line.rindex("rank") :] for line in said.splitlines()) == [f"rank {rank} of 4" for rank in range(4)]
+    (run,) = done["runs"]
+    assert (run["workers"], run["resizing_to"]) == (4, None)
+    receipt = acme("job", "receipt", done["id"], "-o", "json").document
+    for document in (done["quote"], receipt):
+        (cores,) = [line for line in document["lines"] if line["item"] == "cpu"]
+        assert cores["detail"] == "4 cores, 4 workers"
 
 
 def test_an_agent_that_is_started_again_needs_no_other_join_token(market: Market, member: Path) -> None:

@@ -239,7 +239,7 @@ def test_an_agent_without_the_right_to_rayjobs_runs_all_else_and_says_what_is_mi
 
     async def scenario() -> None:
         async with scene(kubelet, SPACE, tmp_path, member(kubelet, SPACE, tmp_path, "agent")) as here:
-            with pytest.raises(RunRejectedError, match="no right to the cluster's RayJobs; give it that of cpn's manifest"):
+            with pytest.raises(RunRejectedError, match=r"no right to the cluster's RayJobs.* give it the rights of cpn's manifest"):
                 await here.backend.start(program(PROGRAM))
             run = command("node-1", "true")
             assert (await here.run(run)).outcome == "succeeded"

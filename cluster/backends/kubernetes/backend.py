@@ -7,7 +7,6 @@ The journal on this disk says besides what was passed on already, so an agent wi
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import resource
 import time
@@ -15,6 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from cluster.backends.kubernetes.abilities import Abilities
 from cluster.backends.kubernetes.access import CONNECTIONS
 from cluster.backends.kubernetes.board import Board
 from cluster.backends.kubernetes.client import KubeClient
@@ -22,8 +22,8 @@ from cluster.backends.kubernetes.inventory import PATIENCE_S
 from cluster.backends.kubernetes.making import Maker
 from cluster.backends.kubernetes.objects import RunSettings, label_of
 from cluster.backends.kubernetes.pod_attempt import PodAttempt, Tools
-from cluster.backends.kubernetes.rayjobs import MISSING, check_ray_run
-from cluster.errors import ForbiddenError, RunRejectedError
+from cluster.backends.kubernetes.rayjobs import check_ray_run
+from cluster.errors import RunRejectedError
 from cluster.model import Inventory
 from cluster.protocol import AdoptedRun, GangSize, RunEvent, RunRequest
 from cluster.runs.attempt import StopOutcome
@@ -31,7 +31,6 @@ from cluster.runs.attempts import adopted, forget
 from cluster.runs.journal import Journals
 from cluster.scaling import Wanted
 
-log = logging.getLogger(__name__)
 KINDS = ("sql", "command", "training", "ray")
 START_LIMIT_S = 300.0
 _LOST_GRACE_S = 1.0
@@ -64,6 +63,7 @@ class KubernetesBackend:
         self._client, self._stock, self._directory, self._forget_limit_s = client, stock, directory, forget_limit_s
         self._board = Board(client, settings.namespace, settings.cluster, self._notice, seconds=time.monotonic)
         self._tools = Tools(Maker(client, settings, time.time, start_limit_s), self._board)
+        self._abilities = Abilities(self._tools.maker, self._board, time.monotonic)
         self._attempts: dict[str, PodAttempt] = {}
         self._nodes: set[str] = set()
         self._labels: dict[str, str] = {}
@@ -76,8 +76,7 @@ class KubernetesBackend:
         _allow_descriptors(CONNECTIONS)
         await self._stock.open()
         await self._board.open()
-        if why := await self._add_rayjobs():
-            log.info("runs of kind ray are refused: %s", why)
+        await self._abilities.look()
         await self.inventory()
 
     async def inventory(self) -> Inventory:
@@ -85,7 +84,7 @@ class KubernetesBackend:
         found = await self._stock.read()
         self._board.check(PATIENCE_S)
         self._nodes = {node.name for node in found.nodes}
-        return found
+        return found.model_copy(update={"driver": await self._abilities.told(found.driver)})
 
     def wants_deposit(self, run: RunRequest) -> bool:
         """A pod's log carries little, and how much a run delivers is known at its end."""
@@ -107,8 +106,7 @@ class KubernetesBackend:
             raise RunRejectedError(f"node {', '.join(gone)} is not part of the cluster now")
         if run.kind == "ray":
             check_ray_run(run)
-            await self._insist_on_rayjobs()
-        await self._tools.maker.insist_on_queue(run.kind)
+        await self._abilities.insist(run.kind)
         self._tools.maker.check(run)
         self._attempt(run).begin()
 
@@ -161,23 +159,6 @@ class KubernetesBackend:
         await self._stock.close()
         await self._client.close()
         self._events.put_nowait(None)
-
-    async def _insist_on_rayjobs(self) -> None:
-        """KubeRay may have come since this agent began, and rights too."""
-        if not self._tools.maker.has_rayjobs and (why := await self._add_rayjobs()):
-            raise RunRejectedError(why)
-
-    async def _add_rayjobs(self) -> str:
-        """Watch RayJobs where the cluster has them and lets us; why not, or nothing. Raises ClusterError."""
-        maker = self._tools.maker
-        if not await maker.look_for_rayjobs():
-            return MISSING
-        try:
-            await self._board.add_rayjobs()
-        except ForbiddenError as error:
-            maker.has_rayjobs = False
-            return f"this agent has no right to the cluster's RayJobs; give it that of cpn's manifest ({error})"
-        return ""
 
     def _attempt(self, run: RunRequest) -> PodAttempt:
         accelerator = self._accelerator(run)

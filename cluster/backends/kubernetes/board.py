@@ -14,6 +14,7 @@ from cluster.backends.kubernetes.objects import CLUSTER_LABEL, RUN_LABEL, label_
 from cluster.backends.kubernetes.pods import PodFacts, read_pod
 from cluster.backends.kubernetes.rayjobs import API as RAY_API
 from cluster.backends.kubernetes.rayjobs import PLURAL as RAY_JOBS
+from cluster.errors import ForbiddenError
 
 Document = dict[str, Any]
 
@@ -66,6 +67,7 @@ class Board:
         self._pod_path, self._job_path = f"/api/v1/namespaces/{namespace}/pods", f"/apis/batch/v1/namespaces/{namespace}/jobs"
         self._rayjob_path = f"{RAY_API}/namespaces/{namespace}/{RAY_JOBS}"
         self._watches = Watches("the pods and Jobs of its runs", seconds)
+        self._rayjob_watches = Watches("the RayJobs of its runs", seconds)
 
     async def open(self) -> None:
         """List all, and begin to watch. Raises what the first lists raise; may be called again then."""
@@ -74,14 +76,26 @@ class Board:
 
     async def add_rayjobs(self) -> None:
         """List and watch RayJobs too, for a cluster that has them. Raises what the list raises."""
-        await self._watches.add(self._informer(self._rayjob_path, self._rayjobs))
+        await self._rayjob_watches.add(self._informer(self._rayjob_path, self._rayjobs))
+
+    async def drop_rayjobs(self) -> None:
+        """Know of none any more, in a cluster that has no such kind."""
+        await self._rayjob_watches.close()
+        self._rayjobs.begin()
+        self._rayjobs.end()
+
+    @property
+    def may_not_see_rayjobs(self) -> bool:
+        """The right to them was taken away."""
+        return isinstance(self._rayjob_watches.trouble, ForbiddenError)
 
     async def close(self) -> None:
         """Watch no more. Twice does no harm."""
         await self._watches.close()
+        await self._rayjob_watches.close()
 
     def check(self, patience_s: float) -> None:
-        """Raises UnreachableError when something could not be watched for so long."""
+        """Raises UnreachableError when pods or Jobs could not be watched for so long."""
         self._watches.check(patience_s)
 
     def pods(self, run_id: str) -> list[PodFacts]:

@@ -126,14 +126,15 @@ class Watches:
 
     def __init__(self, what: str, seconds: Callable[[], float], informers: Iterable[Informer] = ()) -> None:
         self._what, self._seconds = what, seconds
-        self._informers = list(informers)
+        self._given = tuple(informers)
+        self._added: list[Informer] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._well_at = seconds()
 
     def open(self) -> None:
         """Run all of them. A second call does no harm."""
         if not self._tasks:
-            self._tasks = [_running(informer) for informer in self._informers]
+            self._tasks = [_running(informer) for informer in self._given]
             self._well_at = self._seconds()
 
     async def add(self, informer: Informer) -> None:
@@ -141,16 +142,16 @@ class Watches:
 
         Of a collection that is watched already nothing more is asked.
         """
-        if any(known.path == informer.path for known in self._informers):
+        if any(known.path == informer.path for known in self._added):
             return
         await informer.read()
-        self._informers.append(informer)
+        self._added.append(informer)
         self._tasks.append(_running(informer))
         self._well_at = self._seconds()
 
     async def close(self) -> None:
-        """Watch no more. Twice does no harm."""
-        tasks, self._tasks = self._tasks, []
+        """Watch no more; what was added is to be added again. Twice does no harm."""
+        tasks, self._tasks, self._added = self._tasks, [], []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -159,7 +160,7 @@ class Watches:
         """Until everything has been listed once. Raises UnreachableError as soon as something cannot be."""
         try:
             async with asyncio.timeout(limit_s):
-                for informer in self._informers:
+                for informer in self._given:
                     while not informer.listed.is_set():
                         if informer.trouble is not None:
                             raise UnreachableError(f"{self._what} cannot be listed: {informer.trouble}") from informer.trouble
@@ -171,12 +172,16 @@ class Watches:
     def check(self, patience_s: float) -> None:
         """Raises UnreachableError when something could not be watched for so long."""
         self._check_tasks()
-        troubles = [informer.trouble for informer in self._informers if informer.trouble is not None]
-        now = self._seconds()
-        if not troubles:
+        trouble, now = self.trouble, self._seconds()
+        if trouble is None:
             self._well_at = now
         elif now > self._well_at + patience_s:
-            raise UnreachableError(f"{self._what} cannot be watched: {troubles[0]}") from troubles[0]
+            raise UnreachableError(f"{self._what} cannot be watched: {trouble}") from trouble
+
+    @property
+    def trouble(self) -> ClusterError | None:
+        """Why something cannot be watched now; None: all is well."""
+        return next((informer.trouble for informer in (*self._given, *self._added) if informer.trouble is not None), None)
 
     def _check_tasks(self) -> None:
         """A watch that an error of ours ended must not look like a cluster in which nothing changes."""

@@ -14,14 +14,6 @@ Document = dict[str, Any]
 GROUP = "kueue.x-k8s.io"
 API, WORKLOADS = f"/apis/{GROUP}/v1beta1", "workloads"
 QUEUE_LABEL = f"{GROUP}/queue-name"
-MISSING = (
-    "its runs are to wait in the LocalQueue {queue}, and the cluster has no Kueue (kueue.x-k8s.io/v1beta1); "
-    "ask its operator for Kueue, or to name no queue"
-)
-NOT_SUSPENDED = (
-    "its runs are to wait in the LocalQueue {queue}, and this API server cannot suspend Jobs, so they would start past it; "
-    "ask its operator for a newer Kubernetes (1.24 can), or to name no queue"
-)
 _CONDITIONS = ("Evicted", "QuotaReserved", "Admitted")
 _MOST_LETTERS = 1000
 

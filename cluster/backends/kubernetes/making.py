@@ -34,7 +34,7 @@ from cluster.backends.kubernetes.pod_main import REQUEST, SEATING
 from cluster.backends.kubernetes.rayjobs import API as RAY_API
 from cluster.backends.kubernetes.rayjobs import PLURAL as RAY_JOBS
 from cluster.backends.kubernetes.rayjobs import rayjob_of
-from cluster.errors import AlreadyThereError, ConflictError, NotThereError, RunRejectedError
+from cluster.errors import AlreadyThereError, ConflictError, NotThereError
 from cluster.protocol import RunRequest
 
 log = logging.getLogger(__name__)
@@ -68,23 +68,13 @@ class Maker:
         self.indexed = answer["spec"].get("completionMode") == "Indexed"
         self.suspends = answer["spec"].get("suspend") is True
 
-    async def look_for_rayjobs(self) -> bool:
+    async def serves_rayjobs(self) -> bool:
         """Whether the cluster has KubeRay's kinds now; they may come later. Raises ClusterError."""
-        self.has_rayjobs = await self._serves(RAY_API, RAY_JOBS)
-        return self.has_rayjobs
+        return await self._serves(RAY_API, RAY_JOBS)
 
-    async def insist_on_queue(self, kind: str) -> None:
-        """Raises RunRejectedError where runs of this kind are to wait in a LocalQueue and cannot, and ClusterError."""
-        queue = self.settings.local_queue
-        if not queue:
-            return
-        if not await self._serves(kueue.API, kueue.WORKLOADS):
-            raise RunRejectedError(kueue.MISSING.format(queue=queue))
-        if kind != "ray":
-            if self.suspends is None:
-                await self.look()
-            if not self.suspends:
-                raise RunRejectedError(kueue.NOT_SUSPENDED.format(queue=queue))
+    async def serves_queues(self) -> bool:
+        """Whether the cluster has Kueue now. Raises ClusterError."""
+        return await self._serves(kueue.API, kueue.WORKLOADS)
 
     async def admission(self, uid: str) -> str:
         """Why the Job or RayJob with this uid is suspended. Raises ClusterError."""

@@ -32,10 +32,6 @@ from cluster.protocol import RunRequest
 Document = dict[str, Any]
 GROUP, VERSION, KIND, PLURAL = "ray.io", "v1", "RayJob", "rayjobs"
 API = f"/apis/{GROUP}/{VERSION}"
-MISSING = (
-    "the cluster has no RayJob (ray.io/v1), by which Kubernetes members run kind ray; ask its operator for KubeRay 1.0 or later, "
-    "or choose another cluster"
-)
 # The pod that submits: Ray's command line alone, which waits.
 SUBMITTER = {"requests": {"cpu": "50m", "memory": "200Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}
 # KubeRay's words for a RayJob that will not come to an end by itself any more.

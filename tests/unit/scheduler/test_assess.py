@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster.drivers import BY_PODS, Driver
+from cluster.drivers import BY_PODS, Driver, Lack
 from cluster.model import ClusterSpec
 from scheduler.assess import Assessment, InputData, assess, from_refusal, granted_quote, is_local
 from scheduler.engine.reasons import POLICY, Reason
@@ -187,6 +187,8 @@ def test_what_the_job_api_cannot_run_is_refused_there_with_the_reason(fields: di
     assert "run the agent on a node, with the cluster's own Ray and Python" in against.remedy
 
 
+BY_CHOICE = {"asked": "auto", "engine": "daft", "workers": 3, "asked_workers": 3, "reason": "", "input_bytes": 0, "one_worker_s": 0.0}
+ANY_RAY = GZ.model_copy(update={"ray_jobs": RayJobs(runtime_env=("env_vars", "py_modules", "pip"), wheelhouse="/wheels")})
 A_MAP = {"kind": "map", "command": [], "files": {"step.py": "def fn(table): return table"}, "map": {"function": "step.py"}}
 
 
@@ -197,15 +199,53 @@ A_MAP = {"kind": "map", "command": [], "files": {"step.py": "def fn(table): retu
         ({"resources": {"workers": 2}}, ""),
         ({"kind": "sql", "command": [], "sql": "SELECT 1"}, ""),
         ({"resources": {"accelerator": {"model": "H200", "count": 2}}}, ""),
+        ({"resources": {"workers": {"min": 2, "max": 8}}}, ""),
+        ({"kind": "ray", "command": ["python", "main.py"], "runtime_env": {"env_vars": {"A": "1"}}}, ""),
         ({**A_MAP, "inputs": {"flights": "nyc/flights@1"}}, "a job of kind map"),
         ({"kind": "sql", "command": [], "sql": "SELECT 1", "engine": "daft"}, "a statement for Daft"),
+        ({"kind": "sql", "command": [], "sql": "SELECT 1", "chosen_engine": BY_CHOICE}, "a statement for Daft"),
         ({"resources": SHARE}, "a share of an accelerator"),
+        ({"kind": "ray", "command": ["python", "main.py"], "resources": {"cpu": 0.5}}, "a node of Ray with 0.5 cores"),
+        ({"kind": "ray", "command": ["python", "main.py"], "runtime_env": {"pip": ["x"]}},
+         "a job of kind ray that brings packages (runtime_env.pip)"),
     ],
 )  # fmt: skip
 def test_what_pods_cannot_run_is_refused_there_with_the_reason(fields: dict[str, Any], missing: str) -> None:
-    found = assess(job_spec(**fields), (), GZ, NOW, None, BY_PODS)
+    found = assess(job_spec(**fields), (), ANY_RAY, NOW, None, BY_PODS)
     messages = [item.message for item in found.against]
     assert messages == ([f"the cluster runs pods of Kubernetes, which cannot run {missing}"] if missing else [])
+    assert all(item.reason is Reason.KIND_UNSUPPORTED and item.remedy.endswith("choose a cluster of backend ray") for item in found.against)
+
+
+RAY, SQL = {"kind": "ray", "command": ["python", "main.py"]}, {"kind": "sql", "command": [], "sql": "SELECT 1"}
+
+
+@pytest.mark.parametrize(
+    ("lack", "fields", "message"),
+    [
+        (Lack.KUBERAY, RAY, "the cluster has no RayJob (ray.io/v1)"),
+        (Lack.RAY_RIGHT, RAY, "this agent has no right to the cluster's RayJobs"),
+        (Lack.KUEUE, RAY, "the LocalQueue team-a, and the cluster has no Kueue"),
+        (Lack.KUEUE, SQL, "the LocalQueue team-a, and the cluster has no Kueue"),
+        (Lack.SUSPENSION, SQL, "this API server cannot suspend Jobs, so they would start past it"),
+        (Lack.KUBERAY, SQL, ""), (Lack.RAY_RIGHT, SQL, ""), (Lack.SUSPENSION, RAY, ""),
+    ],
+)  # fmt: skip
+def test_what_a_cluster_lacks_stands_against_the_jobs_that_need_it(lack: Lack, fields: dict[str, Any], message: str) -> None:
+    driver = Driver(way="pods", queue="team-a", lacks=(lack,))
+    found = assess(job_spec(**fields), (), ANY_RAY, NOW, None, driver).against
+    assert [(item.reason, message in item.message) for item in found] == ([(Reason.KIND_UNSUPPORTED, True)] if message else [])
+    assert all("ask its operator" in item.remedy for item in found)
+
+
+@pytest.mark.parametrize(("limit", "refused"), [(0, False), (2600, True), (2700, False)])
+def test_a_job_that_brings_more_than_a_cluster_takes_is_refused_there_with_both_sizes(limit: int, refused: bool) -> None:
+    spec = job_spec(command=["sh", "main.sh"], files={"main.sh": "echo 你好\n" * 200})
+    found = assess(spec, (), GZ, NOW, None, Driver(way="pods", most_code_bytes=limit)).against
+    assert [(item.reason, item.message) for item in found] == [
+        (Reason.KIND_UNSUPPORTED, "the job brings 2.6 KiB of files, environment and statement, and the cluster takes 2.5 KiB")
+    ] * refused
+    assert assess(spec, (), GZ, NOW, None, Driver(way="job-api", why="x")).against == ()
 
 
 def test_inputs_that_fit_into_no_cache_together_are_named_with_sizes_and_a_way_out() -> None:

@@ -17,7 +17,7 @@ from scheduler.engine.speeds import Origin, Rate
 from scheduler.freeze import freeze, judge_spec, refreeze
 from scheduler.notation import noted, read, text_of
 from scheduler.settle import held_resources
-from scheduler.ways import class_of, prior_of, speeds_of
+from scheduler.ways import HEAVY_LETTERS, class_of, prior_of, speeds_of
 from tests.records import NO_MARKET, candidate, job_spec, machine, member, run, world_of
 from tests.unit.workloads.samples import prices
 from workloads.resources import Money, Resources
@@ -154,3 +154,14 @@ def test_jobs_of_another_kind_are_judged_apart_for_some_members_run_some_kinds_o
     program = {"kind": "ray", "command": ["python", "main.py"]}
     packed = {**program, "runtime_env": {"env_vars": {"A": "1"}}}
     assert len({key(), key(**program), key(**packed)}) == 3
+    statement = {"kind": "sql", "command": [], "sql": "SELECT 1"}
+    assert key(**statement) != key(**statement, engine="daft")
+
+
+def test_jobs_are_judged_apart_by_what_they_bring_only_where_that_may_be_too_much() -> None:
+    def key(text: str) -> str:
+        spec = job_spec(files={"main.sh": text})
+        return class_of(spec.model_dump(mode="json"), spec)
+
+    assert key("a") == key("bb")
+    assert len({key("a"), key("a" * HEAVY_LETTERS), key("a" * (HEAVY_LETTERS + 1))}) == 3
