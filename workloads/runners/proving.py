@@ -19,13 +19,14 @@ import subprocess
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from workloads.catalogue.product import Column
 from workloads.catalogue.tables import confined_connection, identifier, plain_message
+from workloads.disclosure.terms import DisclosureError, Refusal, Rewritten, Rule, TableTerms
 from workloads.errors import StatementError
 from workloads.runners.daft_dialect import to_daft
 from workloads.runners.daft_types import UntranslatableError
@@ -48,6 +49,9 @@ class DaftVerdict:
 
     refusal: str | None
     read: dict[str, list[str]]
+
+
+_Known = DaftVerdict | Rewritten | Refusal | None
 
 
 def _daft_verdict(connection: duckdb.DuckDBPyConnection, sql: str, inputs: Mapping[str, Sequence[Column]]) -> DaftVerdict:
@@ -80,6 +84,15 @@ def prove_statement(sql: str, inputs: Mapping[str, Sequence[Column]], *, for_daf
         connection.close()
 
 
+def rewrite_statement(sql: str, tables: Sequence[TableTerms]) -> Rewritten:
+    """Prove in this process that `sql` binds over `tables`, and what runs in its place. Raises StatementError, DisclosureError."""
+    # The reader of statements takes a third of a second to be imported, and most servers never need it.
+    from workloads.disclosure.statements import permitted_statement
+
+    prove_statement(sql, {terms.alias: terms.columns for terms in tables})
+    return permitted_statement(_base_connection(), sql, tables)
+
+
 class StatementProver:
     """The client of one child process, started when it is first needed. Safe to call from several threads.
 
@@ -89,14 +102,27 @@ class StatementProver:
 
     def __init__(self, cpu_s: float = CPU_S, most_known: int = MOST_KNOWN) -> None:
         self._cpu_s, self._most_known = cpu_s, most_known
-        self._known: OrderedDict[bytes, DaftVerdict | None] = OrderedDict()
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._lock = threading.Lock()
         self._child: subprocess.Popen[str] | None = None
 
     def prove(self, sql: str, inputs: Mapping[str, Sequence[Column]], *, for_daft: bool = False) -> DaftVerdict | None:
         """prove_statement in the child. Raises StatementError, also when the check needs too much time or memory."""
         columns = {name: [column.model_dump() for column in found] for name, found in inputs.items()}
-        request = json.dumps({"sql": sql, "inputs": columns, "for_daft": for_daft})
+        verdict = self._answer({"sql": sql, "inputs": columns, "for_daft": for_daft}, _daft_answer)
+        assert verdict is None or isinstance(verdict, DaftVerdict), "it was asked for"
+        return verdict
+
+    def rewrite(self, sql: str, tables: Sequence[TableTerms]) -> Rewritten:
+        """rewrite_statement in the child. Raises StatementError, DisclosureError."""
+        found = self._answer({"sql": sql, "tables": [asdict(terms) | {"columns": _dumped(terms.columns)} for terms in tables]}, _rewritten)
+        if isinstance(found, Refusal):
+            raise DisclosureError(found)
+        assert isinstance(found, Rewritten), "it was asked for"
+        return found
+
+    def _answer(self, asked: dict[str, Any], read: Callable[[dict[str, Any]], _Known]) -> _Known:
+        request = json.dumps(asked)
         key = hashlib.sha256(request.encode()).digest()
         with self._lock:
             if key in self._known:
@@ -105,11 +131,11 @@ class StatementProver:
             answer = self._ask(request)
             if answer["error"] is not None:
                 raise StatementError(answer["error"])
-            verdict = DaftVerdict(**answer["daft"]) if answer["daft"] is not None else None
-            self._known[key] = verdict
+            found = read(answer)
+            self._known[key] = found
             if len(self._known) > self._most_known:
                 self._known.popitem(last=False)
-            return verdict
+            return found
 
     def close(self) -> None:
         """End the child; the next statement starts a new one."""
@@ -127,7 +153,7 @@ class StatementProver:
         line = _line(child, WALL_S)
         if not line:
             self._end()
-            return {"error": _TOO_LONG, "daft": None}
+            return {"error": _TOO_LONG}
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -166,7 +192,30 @@ def serve(cpu_s: float) -> None:
         print(json.dumps(answer), flush=True)
 
 
+def _daft_answer(answer: dict[str, Any]) -> DaftVerdict | None:
+    return DaftVerdict(**answer["daft"]) if answer["daft"] is not None else None
+
+
+def _rewritten(answer: dict[str, Any]) -> Rewritten | Refusal:
+    if answer["refusal"] is not None:
+        return Refusal(**answer["refusal"] | {"rule": Rule(answer["refusal"]["rule"])})
+    found = answer["rewritten"]
+    return Rewritten(found["sql"], tuple(found["why"]), tuple(found["sources"]))
+
+
+def _dumped(columns: Sequence[Column]) -> list[dict[str, Any]]:
+    return [column.model_dump() for column in columns]
+
+
+def _table(given: dict[str, Any]) -> TableTerms:
+    columns = tuple(Column.model_validate(column) for column in given["columns"])
+    masked = tuple((name, mask) for name, mask in given["masked"])
+    return TableTerms(**given | {"columns": columns, "hidden": tuple(given["hidden"]), "masked": masked})
+
+
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    if "tables" in request:
+        return _disclosed(request)
     inputs = {name: [Column.model_validate(column) for column in columns] for name, columns in request["inputs"].items()}
     try:
         verdict = prove_statement(request["sql"], inputs, for_daft=request["for_daft"])
@@ -175,6 +224,18 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"error": str(error), "daft": None}
     except MemoryError:
         return {"error": _TOO_LONG, "daft": None}
+
+
+def _disclosed(request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        rewritten = rewrite_statement(request["sql"], [_table(given) for given in request["tables"]])
+        return {"error": None, "refusal": None, "rewritten": asdict(rewritten)}
+    except DisclosureError as error:
+        return {"error": None, "refusal": asdict(error.refusal)}
+    except StatementError as error:
+        return {"error": str(error)}
+    except MemoryError:
+        return {"error": _TOO_LONG}
 
 
 def _line(child: subprocess.Popen[str], wall_s: float) -> str:

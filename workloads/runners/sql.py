@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from workloads.catalogue.product import Column, Format
 from workloads.catalogue.tables import identifier, open_connection, plain_message, scan
+from workloads.disclosure.terms import Rewritten, TableTerms
 from workloads.errors import StatementError, StatementInterruptedError
 from workloads.resources import format_memory
 from workloads.runners.preview import json_rows
@@ -79,6 +80,11 @@ def judge_for_daft(sql: str, inputs: Mapping[str, Sequence[Column]]) -> DaftVerd
     verdict = _prover().prove(sql, inputs, for_daft=True)
     assert verdict is not None, "it was asked for"
     return verdict
+
+
+def permitted_statement(sql: str, tables: Sequence[TableTerms]) -> Rewritten:
+    """What runs in place of a statement over tables whose owners limit what is disclosed. Raises StatementError, DisclosureError."""
+    return _prover().rewrite(sql, tables)
 
 
 def run_statement(
