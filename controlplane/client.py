@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -16,6 +17,7 @@ from controlplane.api.batch_schemas import BatchVerdict, JobBatch
 from controlplane.api.explanation_schemas import ExplanationView
 from controlplane.api.joining_schemas import ClusterRuns
 from controlplane.api.link_schemas import LinkView
+from controlplane.api.money_schemas import BalanceView, EntryView, UsageView
 from controlplane.api.queue_schemas import QueuePatch, QueueRequest, QueueView
 from controlplane.api.schemas import (
     CapacityView,
@@ -45,6 +47,7 @@ from controlplane.transport import PAGE, Transport
 from workloads.catalogue.licence import Licence
 from workloads.catalogue.pricing import Receipt
 from workloads.catalogue.product import Product, ProductVersion
+from workloads.catalogue.statement import OwnerStatement, Statement
 from workloads.spec import JobSpec
 
 LONG_ANSWER_S = 900.0  # Publishing reads every replica through; registering tries the endpoint.
@@ -209,6 +212,32 @@ class Client(Transport):
 
     def receipt(self, job_id: str) -> Receipt:
         return self._ask(Receipt, "GET", f"/jobs/{_part(job_id)}/receipt")
+
+    def statement(self, tenant: str, month: str) -> Statement:
+        return self._ask(Statement, "GET", f"/statements/{_part(tenant)}/{_part(month)}", answer_s=LONG_ANSWER_S, format="json")
+
+    def owner_statement(self, owner: str, month: str) -> OwnerStatement:
+        return self._ask(OwnerStatement, "GET", f"/owner-statements/{_part(owner)}/{_part(month)}", answer_s=LONG_ANSWER_S, format="json")
+
+    def statement_text(self, tenant: str | None, owner: str | None, month: str, form: str) -> Iterator[bytes]:
+        """A tenant's or an owner's statement as CSV or HTML, as it comes."""
+        path = f"/statements/{_part(tenant)}" if tenant is not None else f"/owner-statements/{_part(owner or '')}"
+        timeout = httpx.Timeout(LONG_ANSWER_S, connect=self._connect_s)
+        yield from self._stream(f"{path}/{_part(month)}", {"format": form}, timeout)
+
+    def usage(self, by: str, begin: str | None = None, end: str | None = None, tenant: str | None = None) -> UsageView:
+        given: dict[str, Any] = {"from": begin, "to": end}
+        return self._ask(UsageView, "GET", "/usage", answer_s=LONG_ANSWER_S, by=by, tenant=tenant, **given)
+
+    def ledger(
+        self, run: str | None = None, account: str | None = None, begin: str | None = None, end: str | None = None, most: int | None = None
+    ) -> Page[EntryView]:
+        """The first `most` entries of the journal, or all."""
+        given: dict[str, Any] = {"from": begin, "to": end}
+        return self._all(EntryView, "/ledger", most=most, run=run, account=account, **given)
+
+    def verify_ledger(self) -> BalanceView:
+        return self._ask(BalanceView, "GET", "/ledger:verify", answer_s=LONG_ANSWER_S)
 
     def metrics(self, job_id: str, *, after: int = 0, wait_s: float = 0.0) -> Page[ProgressView]:
         """Reports after number `after` of the current run; `next_cursor`, when there are any, is the next `after`."""

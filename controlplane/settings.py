@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from workloads.engines import ONE_WORKER_S
 
@@ -65,6 +67,8 @@ class Settings:
     zone_labels: str = ""
     rack_labels: str = ""
     allow_simulated: bool = False
+    market_fee: Decimal = Decimal(0)
+    statement_zone: str = "UTC"
     log_level: str = "info"
 
     @property
@@ -149,10 +153,21 @@ def load(environ: dict[str, str] | None = None, **overrides: Any) -> Settings:
         raise ValueError(f"CPN_BACKFILL_HEADS={values['backfill_heads']} must be from 1 to {MOST_HEADS}")
     if not 0 <= values.get("flexible", 0) <= MOST_HEADS:
         raise ValueError(f"CPN_FLEXIBLE={values['flexible']} must be from 0 to {MOST_HEADS}")
+    _check_money(values)
     _check_database(values.get("database_url", ""))
     settings = Settings(**values)
     settings.score_weights  # noqa: B018 - refuses what it cannot read
     return settings
+
+
+def _check_money(values: dict[str, Any]) -> None:
+    fee, zone = values.get("market_fee", Decimal(0)), values.get("statement_zone", "UTC")
+    if not fee.is_finite() or not 0 <= fee <= 1:
+        raise ValueError(f"CPN_MARKET_FEE={fee} must be from 0 to 1, like 0.05 for a twentieth of what data costs")
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"CPN_STATEMENT_ZONE={zone} is no time zone; write a name like UTC or Asia/Shanghai") from None
 
 
 def _check_database(url: str) -> None:
@@ -180,5 +195,5 @@ def _convert(name: str, text: str, default: Any) -> Any:
         if isinstance(default, bool):
             return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
         return type(default)(text)
-    except (KeyError, ValueError):
+    except (ArithmeticError, KeyError, ValueError):
         raise ValueError(f"{name}={text!r} is not a {type(default).__name__}") from None

@@ -123,7 +123,7 @@ class ControlPlane:
         now = self.clock.now()
 
         def work(tx: Transaction) -> tuple[Reconciled, list[str]]:
-            done = absorb(tx, self.bells, cluster, report, now, self.health)
+            done = absorb(tx, self.bells, cluster, report, now, self.health, self.settings.market_fee)
             small_results.put(tx.conn, contents, [run_id for run_id, state, _ in done.ended if state == State.SUCCEEDED])
             return done, [] if done.superseded else outbox.pending_texts(tx.conn, cluster)
 

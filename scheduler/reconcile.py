@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import partial
 
 from cluster.health import Health, HealthPolicy, judge
@@ -30,6 +31,7 @@ from scheduler.store.changes import Changes
 from scheduler.store.records import ClusterRecord, JobRecord, RunRecord
 from scheduler.store.session import Transaction
 from scheduler.wishes import arrived, wanted
+from workloads.catalogue.postings import NO_FEE
 
 CAUSES: dict[str, Cause] = {
     "exit": Cause.EXIT, "max_runtime": Cause.MAX_RUNTIME, "start_failed": Cause.START_FAILED, "data": Cause.DATA,
@@ -72,9 +74,9 @@ class Reconciled:
 class _Books:
     """One transaction's work: what it changes, by which terms it settles, whom it wakes. `close` writes it all."""
 
-    def __init__(self, tx: Transaction, bells: Bells, now: float, done: Reconciled) -> None:
+    def __init__(self, tx: Transaction, bells: Bells, now: float, done: Reconciled, fee: Decimal = NO_FEE) -> None:
         self.conn, self.now, self.done = tx.conn, now, done
-        self.changes, self.terms = Changes(tx.conn), Terms(tx.conn)
+        self.changes, self.terms = Changes(tx.conn), Terms(tx.conn, fee)
         self._tx, self._bells = tx, bells
         self._rings: set[str] = set()
 
@@ -96,8 +98,10 @@ class _Books:
         self._tx.after_commit(partial(self._bells.ring_each, sorted(self._rings, key=whoever_waits_first)))
 
 
-def absorb(tx: Transaction, bells: Bells, name: str, report: SyncRequest, now: float, policy: HealthPolicy) -> Reconciled:
-    """Take in one sync of one agent. Raises NotFoundError for an unknown cluster."""
+def absorb(
+    tx: Transaction, bells: Bells, name: str, report: SyncRequest, now: float, policy: HealthPolicy, fee: Decimal = NO_FEE
+) -> Reconciled:  # fmt: skip
+    """Take in one sync of one agent; `fee` is the market's share of what data costs. Raises NotFoundError for an unknown cluster."""
     conn, done = tx.conn, Reconciled()
     cluster = fleet.get_cluster(conn, name)
     done.on_lease_lost = cluster.spec.on_lease_lost
@@ -109,7 +113,7 @@ def absorb(tx: Transaction, bells: Bells, name: str, report: SyncRequest, now: f
             done.superseded = True
             return done
         cluster = replace(cluster, agent_id=report.agent_id, introduced=False)
-    books = _Books(tx, bells, now, done)
+    books = _Books(tx, bells, now, done, fee)
     if report.takes_over:
         books.ring(agent_bell(name))  # a parked call of the agent before it learns that it is over
     introduced = cluster.introduced or report.known_runs is not None

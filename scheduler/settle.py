@@ -25,10 +25,13 @@ from scheduler.lifecycle import Cause, State
 from scheduler.retry import GiveUp, Retry, decide
 from scheduler.store import fleet, rates
 from scheduler.store.changes import Changes
+from scheduler.store.ledger import Charge
 from scheduler.store.records import JobRecord, RunRecord, Sizing
-from scheduler.store.rows import Document
+from scheduler.store.rows import Document, Written, dumps
 from scheduler.store.session import Connection
-from workloads.catalogue.pricing import Prices, Quote, QuotedInput, Receipt, charged_time, settle_run
+from workloads.catalogue.policy import licence_used
+from workloads.catalogue.postings import NO_FEE, postings
+from workloads.catalogue.pricing import DataUse, Prices, Quote, QuotedInput, Receipt, charged_time, settle_run
 from workloads.resources import EXACT, Resources
 from workloads.spec import JobSpec
 
@@ -40,13 +43,16 @@ CHARGED = frozenset({
 
 
 class Terms:
-    """Prices and data terms as they are in this transaction, each read once, however many runs are settled by them."""
+    """Prices and data terms as they are in this transaction, each read once, however many runs are settled by them.
 
-    def __init__(self, conn: Connection) -> None:
-        self._conn = conn
+    `fee` is the share of what data costs that the market keeps of its owner's income.
+    """
+
+    def __init__(self, conn: Connection, fee: Decimal = NO_FEE) -> None:
+        self._conn, self._fee = conn, fee
         self._members: dict[str, ClusterSpec] = {}
-        self._markets: dict[frozenset[str], Market] = {}
-        self._receipts: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._markets: dict[tuple[str, frozenset[str]], Market] = {}
+        self._charges: dict[tuple[Any, ...], Charge] = {}
 
     def prices(self, cluster: str) -> Prices:
         """What a member charges now. Raises NotFoundError."""
@@ -63,24 +69,51 @@ class Terms:
 
     def inputs(self, spec: JobSpec, cluster: str) -> list[QuotedInput]:
         """The inputs of a job that ran at a cluster."""
-        refs = frozenset(spec.inputs.values())
-        if refs not in self._markets:
-            self._markets[refs] = read_market(self._conn, [spec])
-        market = self._markets[refs]
-        return [QuotedInput(item.product, item.version, is_local(item.version, cluster)) for item in market.inputs(spec)]
+        return [QuotedInput(item.product, item.version, is_local(item.version, cluster)) for item in self._market(spec).inputs(spec)]
 
-    def receipt(self, spec: JobSpec, job: JobRecord, run: RunRecord, now: float) -> dict[str, Any]:
-        """The receipt of a run as it is stored. Small runs end by the hundred in one report: those of one quote and length are alike."""
+    def uses(self, spec: JobSpec, run: RunRecord) -> tuple[DataUse, ...]:
+        """The versions that a run has read, each once, and the licences that it did so by."""
+        jurisdiction = self._member(run.cluster).jurisdiction if spec.inputs else ""
+        found = {item.version.ref: item for item in self._market(spec).inputs(spec)}
+        return tuple(
+            DataUse(ref=ref, licence=licence_used(spec, item.product, item.licences, jurisdiction, run.placed_at))
+            for ref, item in sorted(found.items())
+        )
+
+    def _market(self, spec: JobSpec) -> Market:
+        key = spec.tenant, frozenset(spec.inputs.values())
+        if key not in self._markets:
+            self._markets[key] = read_market(self._conn, [spec])
+        return self._markets[key]
+
+    def charge(self, spec: JobSpec, job: JobRecord, run: RunRecord, now: float) -> Charge:
+        """The receipt of a run with its postings, as they are stored. Small runs end by the hundred in one report: those of one quote
+        and length are alike."""
         if run.sizing is not None or spec.chosen_engine is not None:
-            return make_receipt(self, spec, job, run, now).model_dump(mode="json")
-        of_data = frozenset(spec.inputs.values()), spec.purpose, job.tenant, run.state == State.SUCCEEDED
+            return self._charge(spec, make_receipt(self, spec, job, run, now))
+        of_data = (
+            frozenset(spec.inputs.values()),
+            spec.purpose,
+            job.tenant,
+            run.state == State.SUCCEEDED,
+            run.placed_at if spec.inputs else None,
+        )
         of_time = run.started_at, run.finished_at, now
         used = run.usage or {}
         moved = to_json(used.get("transfers")), used.get("transferred_bytes")
-        like = run.cluster, _text(run.quote), _text(run.held), len(run.nodes), of_data, of_time, moved
-        if like not in self._receipts:
-            self._receipts[like] = make_receipt(self, spec, job, run, now).model_dump(mode="json")
-        return {**self._receipts[like], "job_id": job.id, "run_id": run.id}
+        of_books = spec.cost_centre, spec.research
+        like = run.cluster, _text(run.quote), _text(run.held), len(run.nodes), of_data, of_time, moved, of_books
+        if like not in self._charges:
+            self._charges[like] = self._charge(spec, make_receipt(self, spec, job, run, now))
+        charge = self._charges[like]
+        return charge._replace(receipt={**charge.receipt, "job_id": job.id, "run_id": run.id})
+
+    def _charge(self, spec: JobSpec, receipt: Receipt) -> Charge:
+        owners = {item.product.name: item.product.owner for item in self._market(spec).inputs(spec)}
+        lines = ((line.item, line.detail, line.amount.amount) for line in receipt.lines)
+        found = postings(receipt.tenant, receipt.cluster, lines, owners, self._fee)
+        entry = Written(dumps({account: f"{amount:f}" for account, amount in found})) if found else None
+        return Charge(receipt.model_dump(mode="json"), receipt.total.currency, entry)
 
 
 def end_run(
@@ -113,7 +146,7 @@ def end_run(
             return requeue(changes, job, now, verdict.delay_s, spared=message if spared else "")
         job = _give_up(changes, job, verdict, finish, cause, now, message)
     if charged and run.started_at is not None:
-        changes.charge(job, run.id, terms.receipt(spec, job, run, now), now)
+        changes.charge(job, run.id, terms.charge(spec, job, run, now), now)
     return job
 
 
@@ -182,6 +215,7 @@ def make_receipt(terms: Terms, spec: JobSpec, job: JobRecord, run: RunRecord, no
     return Receipt.of(
         quote, lines, job_id=job.id, run_id=run.id, tenant=job.tenant, purpose=spec.purpose, wall_s=wall_s, issued_at=now,
         hours=charged_time(quote, prices, wall_s, began).hours,
+        cost_centre=spec.cost_centre, research=spec.research, uses=terms.uses(spec, run) if delivered else (),
         engine=spec.chosen_engine, carbon_g=_grams(terms.carbon(run.cluster), resources, run.held["accelerator_model"], spans),
     )  # fmt: skip
 

@@ -59,6 +59,7 @@ Alias = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
 ProductRef = Annotated[str, StringConstraints(pattern=PRODUCT_PATTERN[:-1] + r"@[1-9][0-9]{0,8}$")]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 FilePath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$")]
+CostCentre = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9 ._/-]{0,61}[A-Za-z0-9])?$")]
 Labels = dict[Annotated[str, StringConstraints(max_length=128)], Annotated[str, StringConstraints(max_length=256)]]
 Moment = Annotated[AwareDatetime, BeforeValidator(_read_time)]
 
@@ -125,6 +126,12 @@ class JobSpec(_Frozen):
         description="it may wait for the hour and the cluster where it costs least, or emits least CO2, as long as it keeps its deadline",
     )
     budget: MoneyAmount | None = None
+    cost_centre: CostCentre | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="whose expense it is; statements have a total for each"
+    )
+    research: bool = Field(
+        default=False, exclude_if=lambda value: not value, description="it is research expenditure; statements have a total of it"
+    )
     retry: RetryPolicy = RetryPolicy()
 
     @field_validator("files")

@@ -19,13 +19,16 @@ from controlplane.api import (
     job_logs,
     jobs,
     joining,
+    ledger,
     links,
     problems,
     products,
     queues,
     results,
     speeds,
+    statements,
     tenants,
+    usage,
     windows,
 )
 from controlplane.api.auth import deny_undeclared
@@ -37,7 +40,8 @@ from scheduler.store.session import ping
 VERSION = "0.1.0"
 PREFIX = "/v1"
 # Routes are tried in this order; what is called for every job comes first.
-PARTS = (agents, jobs, results, batches, job_logs, joining, clusters, products, queues, tenants, access, captures, windows, speeds, links)
+PARTS = (agents, jobs, results, batches, job_logs, joining, clusters, products, queues, tenants, access, captures, windows, speeds, links,
+         statements, usage, ledger)  # fmt: skip
 
 
 def create_app(plane: ControlPlane | None) -> FastAPI:

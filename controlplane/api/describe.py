@@ -40,6 +40,7 @@ each item has a key of its own.
 TAGS = (
     ("jobs", "Plan, submit, follow, explain, settle."), ("clusters", "The members of the network and their nodes."),
     ("products", "Data products, their versions, and who may use them."), ("queues", "Where jobs wait, and the tenants they belong to."),
+    ("money", "Statements, the ledger, and what was used."),
     ("capacity", "Computing power, and how far it is to the targets."), ("tokens", "Who may call, as what, until when."),
     ("windows", "Maintenance and reservations: times at which nodes are not for everybody."),
     ("captures", "What cycles decided on, and what they decided."),

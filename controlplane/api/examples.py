@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from controlplane.api import money_examples
+
 REQUESTS: dict[str, dict[str, Any]] = {
     "JobSpec": {
         "name": "delay-by-carrier", "tenant": "acme", "queue": "analytics", "kind": "sql", "purpose": "research",
@@ -180,6 +182,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "cluster": "shanghai-lingang", "lines": _LINES[2:], "total": "0.50 CNY", "quote_total": "0.61 CNY", "wall_s": 0.041,
         "issued_at": "2026-03-01T08:00:00.052Z",
     },
+    **money_examples.ANSWERS,
     "ClusterView": {
         **REQUESTS["ClusterSpec"], "inbound_bandwidth_mib_s": 200.0, "health": "healthy", "cordon": "open", "detail": "",
         "backend_version": "ray 2.50.0", "heard_at": "2026-03-01T08:00:00Z", "created_at": "2026-02-01T08:00:00Z", "nodes": 1,

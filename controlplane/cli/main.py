@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from controlplane.cli import capacity, captures, servers, simulate
+from controlplane.cli import capacity, captures, money, servers, simulate
 from controlplane.cli.failures import CommandError, as_command_error, tell
 from controlplane.cli.lazy import LazyGroup
 from controlplane.cli.session import Asked
@@ -34,6 +34,7 @@ GROUPS = {
     "maintenance": ("controlplane.cli.windows:maintenance", "Times at which nodes take no work."),
     "tenant": ("controlplane.cli.tenants:app", "The tenants: who submits jobs and holds licences."),
     "job": ("controlplane.cli.jobs:app", "Jobs: plan, submit, follow, explain, settle."),
+    "ledger": ("controlplane.cli.money:app", "The journal of what was charged, and whether it is sound."),
     "speed": ("controlplane.cli.speeds:app", "How fast like jobs are on each accelerator model."),
     "target": ("controlplane.cli.capacity:targets", "Targets for the network's computing power."),
     "bench": ("controlplane.cli.bench:app", "Measurements to repeat: what decisions cost."),
@@ -88,7 +89,7 @@ def begin(
     context.obj = Asked(server or None, token or None)
 
 
-for commands in (servers, capacity, simulate, captures):
+for commands in (servers, capacity, money, simulate, captures):
     commands.add_to(app)
 
 

@@ -19,6 +19,7 @@ from scheduler.errors import StaleStateError
 from scheduler.lifecycle import FINAL, RUN_MOVES, Cause, State, move
 from scheduler.store import arrays, audit, consequences, ledger, outbox, rates
 from scheduler.store.audit import Entry
+from scheduler.store.ledger import Charge
 from scheduler.store.parts import parts
 from scheduler.store.records import AS_TEXT, JobRecord, RunRecord, changed_record, record_of
 from scheduler.store.rows import insert_numbered, insert_rows, texts, update_rows
@@ -59,6 +60,7 @@ class Changes:
         self._events: list[dict[str, Any]] = []
         self._orders: list[tuple[str, Instruction, float]] = []
         self._receipts: list[dict[str, Any]] = []
+        self._entries: list[dict[str, Any]] = []
         self._rates: list[dict[str, Any]] = []
         self._acts: list[Entry] = []
 
@@ -136,9 +138,13 @@ class Changes:
         """Tell the agent of a cluster to do something."""
         self._orders.append((cluster, instruction, at))
 
-    def charge(self, job: JobRecord, run_id: str, receipt: dict[str, Any], at: float) -> None:
-        """Store a receipt; a second one for the same job is an error, never a second charge."""
-        self._receipts.append({"job_id": job.id, "run_id": run_id, "tenant": job.tenant, "receipt": receipt, "issued_at": at})
+    def charge(self, job: JobRecord, run_id: str, charge: Charge, at: float) -> None:
+        """Store a receipt and its entry in the journal; a second one for the same job is an error, never a second charge."""
+        self._receipts.append({"job_id": job.id, "run_id": run_id, "tenant": job.tenant, "receipt": charge.receipt, "issued_at": at})
+        if charge.postings is not None:
+            self._entries.append({
+                "run_id": run_id, "job_id": job.id, "currency": charge.currency, "postings": charge.postings, "at": at,
+            })  # fmt: skip
 
     def note_rate(self, values: dict[str, Any]) -> None:
         """Keep how fast a run was; `values` are columns of its row."""
@@ -184,12 +190,12 @@ class Changes:
         if self._events:
             insert_rows(self.conn, events, self._events)
         outbox.put_all(self.conn, self._orders)
-        ledger.add_receipts(self.conn, self._receipts)
+        ledger.add_receipts(self.conn, self._receipts, self._entries)
         rates.add_rates(self.conn, self._rates)
         audit.append(self.conn, self._acts)
         for collected in (
             self._new_jobs, self._jobs_before, self._new_runs, self._runs_before, self._events, self._orders, self._receipts,
-            self._rates, self._resized, self._acts,
+            self._rates, self._resized, self._entries, self._acts,
         ):  # fmt: skip
             collected.clear()
         return moved

@@ -184,6 +184,13 @@ receipts = Table("receipts", metadata,
     Column("tenant", String(63), nullable=False), Column("receipt", JSON, nullable=False), Column("issued_at", Float, nullable=False),
     Index(None, "tenant", "issued_at"))  # fmt: skip
 
+# An entry for each receipt that charges something. postings: account → amount, below zero where it is owed; they sum to nothing.
+# The database itself refuses to change or remove rows of it.
+journal = Table("journal", metadata,
+    Column("sequence", Sequence, primary_key=True, autoincrement=True), Column("run_id", String(48), nullable=False, unique=True),
+    Column("job_id", String(32), nullable=False), Column("currency", String(3), nullable=False),
+    Column("postings", JSON, nullable=False), Column("at", Float, nullable=False), Index(None, "at"))  # fmt: skip
+
 # Result files that came with the report of their run's end; larger ones are files.
 small_results = Table("small_results", metadata,
     Column("run_id", String(48), primary_key=True), Column("name", Text, primary_key=True),

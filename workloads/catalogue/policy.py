@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
+from math import inf
 
 from workloads.catalogue.licence import Licence
 from workloads.catalogue.product import Product
@@ -112,6 +113,20 @@ def licensed_until(spec: JobSpec, product: Product, licences: Iterable[Licence],
 def permits(spec: JobSpec, product: Product, licence: Licence, jurisdiction: str, now: float) -> bool:
     """Whether a job may use a product in a jurisdiction by this licence alone."""
     return product.classification != "public" and not _licence_refusals(spec, product, (licence,), jurisdiction, now)
+
+
+def licence_used(spec: JobSpec, product: Product, licences: Iterable[Licence], jurisdiction: str, now: float) -> str | None:
+    """The licence by which a job used a product in a jurisdiction: of several the one that lasts longest, of equals the first by id.
+
+    One that was revoked since stands behind the others. None for public data without a licence.
+    """
+    usable = [
+        licence for licence in licences
+        if licence.tenant == spec.tenant and licence.product == product.name
+        and _reach(licence, spec.purpose, jurisdiction, now) is _Reached.ALLOWED
+    ]  # fmt: skip
+    latest = sorted(usable, key=lambda one: (one.revoked, -(one.expires_at.timestamp() if one.expires_at else inf), one.id))
+    return latest[0].id if latest else None
 
 
 def covers(entries: Iterable[str], jurisdiction: str) -> bool:

@@ -24,7 +24,7 @@ from workloads.engines import EngineChoice
 from workloads.errors import CurrencyMismatchError
 from workloads.faults import refuse
 from workloads.resources import EXACT, GIB, MONEY_QUANTUM, ComputedMoney, Money, MoneyAmount, Resources, format_memory
-from workloads.spec import Moment, Name, Purpose
+from workloads.spec import CostCentre, Moment, Name, ProductRef, Purpose
 
 Item = Literal["cpu", "memory", "accelerator", "data-run", "data-gib", "transfer"]
 
@@ -123,6 +123,13 @@ class Quote(_Itemised):
         return self
 
 
+class DataUse(_Frozen):
+    """A product version that was read for a delivered result, and the licence that allowed it; none for public data."""
+
+    ref: ProductRef
+    licence: str | None = None
+
+
 class Receipt(_Itemised):
     """What a job did cost, never more than `quote_total`. `wall_s` is the time charged for, in seconds.
 
@@ -139,6 +146,11 @@ class Receipt(_Itemised):
     issued_at: Moment
     engine: EngineChoice | None = Field(default=None, description="of a statement: what ran it, and why, where that was chosen")
     carbon_g: float | None = Field(default=None, ge=0, description="estimated grams of CO2 of the run; null where a part of it is unknown")
+    cost_centre: CostCentre | None = Field(default=None, exclude_if=lambda value: value is None, description="as the job named it")
+    research: bool = Field(default=False, exclude_if=lambda value: not value, description="the job was declared to be research expenditure")
+    uses: tuple[DataUse, ...] = Field(
+        default=(), strict=False, exclude_if=lambda value: not value, description="the data that was read for the delivered result"
+    )
 
     @model_validator(mode="after")
     def _within_its_quote(self) -> Self:
@@ -161,12 +173,16 @@ class Receipt(_Itemised):
         hours: tuple[HoursAt, ...] = (),
         engine: EngineChoice | None = None,
         carbon_g: float | None = None,
+        cost_centre: str | None = None,
+        research: bool = False,
+        uses: tuple[DataUse, ...] = (),
     ) -> Receipt:
         """The receipt over settled lines; `issued_at` in seconds since the epoch, `hours` as in `charged_time`."""
         return cls(
             job_id=job_id, run_id=run_id, tenant=tenant, purpose=purpose, cluster=quote.cluster, lines=tuple(lines),
             total=sum_lines(lines, quote.currency), quote_total=quote.total, wall_s=max(wall_s, 0.0),
             issued_at=datetime.fromtimestamp(issued_at, tz=UTC), hours=hours, engine=engine, carbon_g=carbon_g,
+            cost_centre=cost_centre, research=research, uses=uses,
         )  # fmt: skip
 
 
