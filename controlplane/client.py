@@ -226,6 +226,7 @@ class Client(Transport):
         yield from self._stream(f"{path}/{_part(month)}", {"format": form}, timeout)
 
     def usage(self, by: str, begin: str | None = None, end: str | None = None, tenant: str | None = None) -> UsageView:
+        """What jobs held and cost between two moments; this month until now where none are given."""
         given: dict[str, Any] = {"from": begin, "to": end}
         return self._ask(UsageView, "GET", "/usage", answer_s=LONG_ANSWER_S, by=by, tenant=tenant, **given)
 

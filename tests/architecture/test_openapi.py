@@ -15,12 +15,14 @@ import cluster.protocol
 import controlplane.api.batch_schemas
 import controlplane.api.explanation_schemas
 import controlplane.api.joining_schemas
+import controlplane.api.money_schemas
 import controlplane.api.queue_schemas
 import controlplane.api.schemas
 import controlplane.api.tenant_schemas
 import controlplane.api.window_schemas
 import workloads.catalogue.licence
 import workloads.catalogue.pricing
+import workloads.catalogue.statement
 from controlplane.api.app import create_app, v1_routes
 from controlplane.api.auth import declared_roles
 from controlplane.api.examples import ANSWERS, PROBLEM_EXAMPLES, REQUESTS
@@ -38,10 +40,12 @@ SOURCES = (
     controlplane.api.explanation_schemas,
     controlplane.api.joining_schemas,
     controlplane.api.tenant_schemas,
+    controlplane.api.money_schemas,
     cluster.model,
     cluster.protocol,
     workloads.catalogue.pricing,
     workloads.catalogue.licence,
+    workloads.catalogue.statement,
 )
 DOCUMENT: dict[str, Any] = create_app(None).openapi()
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]

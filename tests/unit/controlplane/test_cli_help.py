@@ -21,7 +21,7 @@ HEAVY = (
     "ray", "prometheus_client",
 )  # fmt: skip
 COMMANDS = """
-up serve migrate agent demo capacity simulate capture replay
+up serve migrate agent demo capacity simulate capture replay statement usage
 cluster: register token manifest start-local stop-local doctor list show change cordon uncordon drain remove
 node: list
 product: publish list show grant revoke
@@ -30,6 +30,7 @@ tenant: create change show list
 maintenance: create list remove
 reservation: create list show remove
 link: list
+ledger: list verify
 job: plan submit list show wait logs cancel explain result receipt metrics
 speed: list
 target: list set
