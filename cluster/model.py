@@ -12,6 +12,7 @@ from cluster.drivers import ACTORS, Asked, Driver
 from cluster.replicas import CacheState
 from cluster.scaling import Scaling
 from workloads.catalogue.pricing import Prices
+from workloads.catalogue.product import SecurityLevel
 from workloads.catalogue.s3 import store_fault
 from workloads.faults import refuse
 from workloads.ray_jobs import RayJobs
@@ -110,6 +111,7 @@ class ClusterSpec(_Frozen):
     ray_jobs: RayJobs | None = Field(
         default=None, description="left out, it runs no jobs of kind ray, whose programs share its Ray with all others"
     )
+    security_level: SecurityLevel = Field(default=0, description="how far it is secured, by its operator's word")
 
     @field_validator("result_store")
     @classmethod

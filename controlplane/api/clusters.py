@@ -28,7 +28,7 @@ from scheduler.chain import Act
 from scheduler.dispatch import order_stop
 from scheduler.errors import ConflictError, InvalidError, NotFoundError, Problem
 from scheduler.freeze import World, read_world
-from scheduler.store import audit, fleet, jobs
+from scheduler.store import audit, catalogue, fleet, jobs
 from scheduler.store.audit import Entry
 from scheduler.store.records import WindowRecord
 from scheduler.store.session import Transaction
@@ -123,11 +123,10 @@ async def list_cluster_runs(name: str, _principal: Operator, plane: Plane) -> Cl
 
 @router.patch("/clusters/{name}")
 async def change_cluster(name: str, patch: ClusterPatch, principal: Operator, plane: Plane) -> ClusterView:
-    """Change labels, prices, bandwidth, the lease's end, carbon, the store of results or what jobs of kind ray may bring; running jobs keep
-    their quotes.
+    """Change labels, prices, bandwidth, the lease's end, carbon, the level of security, the store of results or what jobs of kind ray may bring.
 
-    Each field replaces all of what was there: prices without tariffs take these away. A null takes carbon, result_store or ray_jobs away,
-    and changes nothing else.
+    Running jobs keep their quotes. Each field replaces all of what was there: prices without tariffs take these away. A null takes
+    carbon, result_store or ray_jobs away, and changes nothing else.
     """
     given = {field: getattr(patch, field) for field in patch.model_fields_set}
     changes = {field: value for field, value in given.items() if value is not None or field in NULLED}
@@ -141,6 +140,8 @@ async def change_cluster(name: str, patch: ClusterPatch, principal: Operator, pl
             raise InvalidError((Problem("result_store", "backend", NO_STORE),))
         fleet.update_cluster(tx.conn, name, spec=spec)
         audit.append(tx.conn, acts.of_change(before, spec, principal.token_id, plane.clock.now()))
+        if "security_level" in changes:
+            catalogue.count_up(tx.conn)  # A decision that is under way rests on the level.
         tx.after_commit(lambda: plane.bells.ring(CYCLE))
 
     await run_in_threadpool(_try_store, plane, patch.result_store)

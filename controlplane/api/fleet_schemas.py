@@ -15,6 +15,7 @@ from controlplane.api.price_schemas import TariffView
 from controlplane.api.scaling_schemas import ScalingView
 from controlplane.api.window_schemas import WindowView
 from workloads.catalogue.pricing import Prices
+from workloads.catalogue.product import SecurityLevel
 from workloads.ray_jobs import RayJobs
 from workloads.spec import Labels
 
@@ -87,6 +88,7 @@ class ClusterView(Answer):
         default=None, exclude_if=lambda value: value is None, description="left out where prices do not depend on the hour"
     )
     inbound_bandwidth_mib_s: float
+    security_level: int = Field(default=0, description="how far it is secured, by its operator's word")
     cache: CacheView | None = Field(default=None, description="copies of data from elsewhere; null until its agent has told")
     health: Literal["healthy", "suspect", "lost"]
     cordon: Literal["open", "cordoned", "draining"]
@@ -134,6 +136,7 @@ class ClusterPatch(Asked):
     )
     carbon: Carbon | None = Field(default=None, description="null takes away what was declared; runs there then have no estimate")
     ray_jobs: RayJobs | None = Field(default=None, description="null switches jobs of kind ray off; those that run go on")
+    security_level: SecurityLevel | None = Field(default=None, description="from the next decision on; what runs goes on")
 
     @field_validator("result_store")
     @classmethod

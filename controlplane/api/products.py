@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -21,7 +22,7 @@ from scheduler.errors import InvalidError, Problem
 from scheduler.store import access, audit, catalogue, fleet
 from scheduler.store.session import Transaction
 from workloads.catalogue.licence import Licence
-from workloads.catalogue.product import Product, ProductVersion
+from workloads.catalogue.product import Column, Product, ProductVersion, column_faults
 from workloads.catalogue.publishing import Described, describe, difference
 from workloads.errors import WorkloadError
 
@@ -83,6 +84,9 @@ async def replace_terms(owner: str, name: str, product: Product, principal: Oper
         raise InvalidError((Problem("name", "mismatch", f"the document is of {product.name!r}, the address of '{owner}/{name}'"),))
 
     def work(tx: Transaction) -> None:
+        versions = catalogue.versions_of(tx.conn, [product.name]).values()
+        if versions:
+            _refuse_columns(product, max(versions, key=lambda version: version.version).columns)
         catalogue.replace_product(tx.conn, product)
         audit.append(tx.conn, [acts.of_product(Act.TERMS_CHANGED, product, principal.token_id, plane.clock.now())])
         tx.after_commit(lambda: plane.bells.ring(CYCLE))
@@ -103,11 +107,21 @@ async def publish_version(owner: str, name: str, request: VersionRequest, princi
             product=product, version=catalogue.next_version(tx.conn, product), format=request.format, size_bytes=described.size_bytes,
             rows=described.rows, sha256=described.sha256, columns=described.columns, replicas=request.replicas,
         )  # fmt: skip
+        _refuse_columns(catalogue.get_product(tx.conn, product), version.columns)
         catalogue.add_version(tx.conn, version, now)
         audit.append(tx.conn, [acts.of_version(Act.VERSION_PUBLISHED, version, principal.token_id, now)])
         return version
 
     return await asyncio.wrap_future(plane.write(work))
+
+
+def _refuse_columns(product: Product, columns: Sequence[Column]) -> None:
+    """Raises InvalidError where the terms speak of columns that the data does not have."""
+    faults = column_faults(product, columns)
+    if faults:
+        raise InvalidError(
+            tuple(Problem(".".join(map(str, path)), "terms", f"{words}; correct the terms, or the data") for path, words in faults)
+        )
 
 
 def _describe_all(plane: ControlPlane, product: str, request: VersionRequest) -> Described:
@@ -137,21 +151,16 @@ async def grant_licence(owner: str, name: str, request: LicenceRequest, principa
     """Grant a tenant the use of a product."""
     licence = Licence(
         id=f"lic-{secrets.token_hex(6)}", tenant=request.tenant, product=f"{owner}/{name}", purposes=request.purposes,
-        jurisdictions=request.jurisdictions, expires_at=request.expires_at,
+        jurisdictions=request.jurisdictions, expires_at=request.expires_at, runs=request.runs, gib=request.gib, kinds=request.kinds,
+        consent=request.consent.strip(),
     )  # fmt: skip
     now = plane.clock.now()
 
     def work(tx: Transaction) -> Licence:
         product = catalogue.get_product(tx.conn, licence.product)
-        problems = []
+        problems = list(_grant_problems(licence, product, now))
         if not access.has_tenant(tx.conn, licence.tenant):
             problems.append(Problem("tenant", "unknown", f"there is no tenant {licence.tenant!r}; create it with `cpn tenant create`"))
-        excess = [purpose for purpose in licence.purposes if product.purposes and purpose not in product.purposes]
-        if excess:
-            allowed = ", ".join(product.purposes)
-            problems.append(Problem("purposes", "terms", f"the product permits {allowed}, not {', '.join(excess)}"))
-        if licence.expires_at is not None and licence.expires_at.timestamp() <= now:
-            problems.append(Problem("expires_at", "past", "the licence would have expired already"))
         if problems:
             raise InvalidError(tuple(problems))
         catalogue.add_licence(tx.conn, licence, now)
@@ -160,6 +169,19 @@ async def grant_licence(owner: str, name: str, request: LicenceRequest, principa
         return licence
 
     return await asyncio.wrap_future(plane.write(work))
+
+
+def _grant_problems(licence: Licence, product: Product, now: float) -> Iterator[Problem]:
+    """What the product's terms have against a grant."""
+    limits = (("purposes", licence.purposes, product.purposes), ("kinds", licence.kinds, product.kinds))
+    for field, asked, permitted in limits:
+        excess = [item for item in asked if permitted and item not in permitted]
+        if excess:
+            yield Problem(field, "terms", f"the product permits {', '.join(permitted)}, not {', '.join(excess)}")
+    if licence.expires_at is not None and licence.expires_at.timestamp() <= now:
+        yield Problem("expires_at", "past", "the licence would have expired already")
+    if product.classification == "personal" and not licence.consent:
+        yield Problem("consent", "required", "the product holds personal data; give the reference of the people's consent")
 
 
 @router.get("/products/{owner}/{name}/licences")

@@ -31,11 +31,12 @@ from controlplane.api.score_schemas import ScoreAspect as ScoreAspect
 from controlplane.api.speed_schemas import SpeedView
 from controlplane.api.tenant_schemas import ResultPlace
 from controlplane.api.tenant_schemas import TenantRequest as TenantRequest
+from workloads.catalogue.licence import Consent, Gib, Runs
 from workloads.catalogue.pricing import Quote
 from workloads.catalogue.product import Column, Format, Product, ProductVersion, Replica
 from workloads.engines import EngineChoice
 from workloads.resources import DurationSeconds, FlopsRate
-from workloads.spec import JobSpec, Jurisdiction, Name, Purpose
+from workloads.spec import JobSpec, Jurisdiction, Kind, Name, Purpose
 
 Role = Literal["operator", "buyer", "viewer", "agent", "join"]
 Item = TypeVar("Item")
@@ -83,6 +84,10 @@ class LicenceRequest(Asked):
     purposes: tuple[Purpose, ...] = Field(strict=False, min_length=1)
     jurisdictions: tuple[Jurisdiction, ...] = Field(default=(), strict=False)
     expires_at: AwareDatetime | None = Field(default=None, strict=False)
+    runs: Runs | None = Field(default=None, description="how many runs; null: any number")
+    gib: Gib | None = Field(default=None, description="how many GiB of data all runs together may read; null: any number")
+    kinds: tuple[Kind, ...] = Field(default=(), strict=False, max_length=10, description="permitted kinds of jobs; empty: as the product")
+    consent: Consent = Field(default="", description="reference of the people's consent; required for personal data")
 
 
 class ProductView(Answer):

@@ -173,7 +173,7 @@ def cluster_view(
         detail=cluster.detail, backend_version=cluster.backend_version, remote_id=cluster.remote_id,
         scaling=scaling_view(cluster), driver=cluster.driver, runs_only=RUNS_ONLY[cluster.driver.way],
         lacks=["; ".join(lack_words(lack, cluster.driver.queue)) for lack in cluster.driver.lacks],
-        heard_at=maybe_moment(cluster.heard_at),
+        heard_at=maybe_moment(cluster.heard_at), security_level=spec.security_level,
         created_at=moment(cluster.created_at), nodes=len(views), nodes_ready=sum(view.ready for view in views), runs=runs,
         cpu=sum(view.cpu for view in views), cpu_used=sum(view.cpu_used for view in views),
         memory_bytes=sum(view.memory_bytes for view in views), memory_used_bytes=sum(view.memory_used_bytes for view in views),

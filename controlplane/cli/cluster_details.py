@@ -52,7 +52,7 @@ def cluster_details(item: ClusterView) -> None:
 
     prices = item.prices
     fields([
-        ("name", item.name), ("jurisdiction", item.jurisdiction), 
+        ("name", item.name), ("jurisdiction", item.jurisdiction), ("security level", item.security_level),
         ("backend", f"{item.backend} ({item.backend_version or 'version unknown'})"),
         ("own id", item.remote_id), *_driver(item),
         ("mode", item.mode), ("health", item.health), ("detail", item.detail), ("state", item.cordon), ("labels", joined(item.labels)),

@@ -48,6 +48,9 @@ ResultStoreUrl = Annotated[
     ),
 ]
 
+Security = Annotated[
+    int | None, typer.Option("--security-level", metavar="LEVEL", help="How far it is secured, 0 to 5. [default: 0]", show_default=False)
+]
 LeaseEnd = Annotated[
     Literal["stop", "continue"] | None,
     typer.Option(help="What its runs do when its agent cannot reach the server for the time of the lease. [default: stop]"),
@@ -94,6 +97,7 @@ def register(
     local_queue: LocalQueue = None,
     inbound_bandwidth: Annotated[float | None, typer.Option(metavar="MIB_S", help="Speed of transfers to it, in MiB/s.")] = None,
     on_lease_lost: LeaseEnd = None,
+    security_level: Security = None,
     ray_jobs: RayJobsSwitch = None,
     wheelhouse: Wheelhouse = None,
     result_store: ResultStoreUrl = None,
@@ -106,7 +110,7 @@ def register(
 
     document = read_document(file) if file else {}
     given = {"name": name, "backend": backend, "jurisdiction": jurisdiction, "mode": mode, "inbound_bandwidth_mib_s": inbound_bandwidth}
-    given["on_lease_lost"] = on_lease_lost
+    given |= {"on_lease_lost": on_lease_lost, "security_level": security_level}
     document.update({key: value for key, value in given.items() if value is not None})
     prices = {"cpu_hour": cpu_price, "memory_gib_hour": memory_price, "transfer_gib": transfer_price}
     _merge(document, "prices", {**prices, "accelerator_hour": _pairs("--accelerator-price", accelerator_price)})
@@ -252,13 +256,14 @@ def change(
     no_carbon: Annotated[bool, typer.Option("--no-carbon", help="Take away what is declared of its electricity.")] = False,
     no_tariffs: Annotated[bool, typer.Option("--no-tariffs", help="Let every hour cost the price.")] = False,
     on_lease_lost: LeaseEnd = None,
+    security_level: Security = None,
     ray_jobs: RayJobsSwitch = None,
     wheelhouse: Wheelhouse = None,
     result_store: ResultStoreUrl = None,
     output: Output = "table",
 ) -> None:
-    """Change labels, prices, bandwidth, carbon, the lease's end, the store of results or what jobs of kind ray may bring. Each field of the
-    document replaces all that was there.
+    """Change labels, prices, bandwidth, carbon, the lease's end, the level of security, the store of results or what jobs of kind ray may
+    bring. Each field of the document replaces all that was there.
 
     Running jobs keep their quotes. `carbon: null` in the document is --no-carbon; prices without tariffs are --no-tariffs.
     """
@@ -272,9 +277,11 @@ def change(
         raise usage("--no-tariffs, and the document has prices", "leave one of them out; prices without tariffs take these away")
     if no_carbon:
         document["carbon"] = None
-    document |= _ray_jobs(ray_jobs, wheelhouse) | _store(result_store) | ({"on_lease_lost": on_lease_lost} if on_lease_lost else {})
+    given = {"on_lease_lost": on_lease_lost, "security_level": security_level}
+    document |= _ray_jobs(ray_jobs, wheelhouse) | _store(result_store) | {key: value for key, value in given.items() if value is not None}
     if not document and not no_tariffs:
-        remedy = "give a document with -f FILE, --no-carbon, --no-tariffs, --on-lease-lost, --ray-jobs, --wheelhouse or --result-store"
+        options = "--no-carbon, --no-tariffs, --on-lease-lost, --security-level, --ray-jobs, --wheelhouse or --result-store"
+        remedy = f"give a document with -f FILE, {options}"
         raise usage("nothing to change", remedy)
     with connect(context) as client:
         if no_tariffs or no_carbon or ray_jobs is False:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from workloads.catalogue.product import Product
 
 app = group()
+_MASKS = {"null": "left empty", "hash": "hashed", "year": "only the year"}
 
 
 @app.command("publish")
@@ -31,7 +32,8 @@ def publish(
 ) -> None:
     """Publish a product, or a new version of one.
 
-    The document has the product's terms (name, owner, classification, purposes, jurisdictions, price) and, for
+    The document has the product's terms (name, owner, classification, purposes, jurisdictions, price, security_level,
+    delivery, min_group, hidden_columns, masked_columns, kinds, algorithms, may_copy, sample) and, for
     a version, its format (parquet, csv, jsonl, arrow) and its replicas: a list of {cluster, uri}. With columns, a list
     of {name, type}, data with others is refused. The server reads every replica.
     """
@@ -114,7 +116,7 @@ def _details(view: ProductView, licences: list[Licence]) -> None:
     fields([
         ("name", product.name), ("owner", product.owner), ("description", product.description), ("classification", product.classification),
         ("purposes", joined(product.purposes or ("any",))), ("processed in", joined(product.jurisdictions or ("anywhere",))),
-        ("price", _price(product)), ("published", clock(view.created_at)),
+        ("price", _price(product)), ("published", clock(view.created_at)), *_terms(product),
     ])  # fmt: skip
     heading("Versions")
     rows = [
@@ -129,6 +131,26 @@ def _details(view: ProductView, licences: list[Licence]) -> None:
         grid(["COLUMN", "TYPE"], [(column.name, column.type) for column in view.versions[-1].columns])
     heading("Licences")
     _licence_table(licences)
+
+
+def _terms(product: Product) -> list[tuple[str, str]]:
+    """The terms that hold beside purposes and places, in words; those that limit nothing are left out."""
+    found = []
+    if product.security_level:
+        found.append(("security", f"clusters of level {product.security_level} and more"))
+    if product.delivery == "aggregates-only":
+        found.append(("delivery", f"aggregates over groups of {product.min_group} and more; no rows"))
+    if product.hidden_columns:
+        found.append(("hidden", joined(product.hidden_columns)))
+    if product.masked_columns:
+        found.append(("masked", joined([f"{name} ({_MASKS[mask]})" for name, mask in product.masked_columns.items()])))
+    if product.kinds:
+        found.append(("jobs of kind", joined(product.kinds)))
+    if product.algorithms:
+        found.append(("programs", f"{len(product.algorithms)} permitted by content hash"))
+    if not product.may_copy:
+        found.append(("copies", "none; jobs go to clusters that hold it"))
+    return found
 
 
 def _licence_table(licences: list[Licence]) -> None:
@@ -148,6 +170,10 @@ def grant(
     purpose: Annotated[list[str], typer.Option(help="What for; repeatable.")],
     jurisdiction: Annotated[list[str] | None, typer.Option(help="Where it may be processed; repeatable. [default: as the product]")] = None,
     expires: Annotated[str | None, typer.Option(metavar="DATE", help="Until when, like 2027-01-01; else without end.")] = None,
+    runs: Annotated[int | None, typer.Option(metavar="N", help="How many runs; else any number.")] = None,
+    gib: Annotated[str | None, typer.Option(metavar="N", help="How many GiB all runs together may read; else any number.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="Permitted kinds of jobs; repeatable. [default: as the product]")] = None,
+    consent: Annotated[str, typer.Option(metavar="REFERENCE", help="Of the people's consent; required for personal data.")] = "",
     output: Output = "table",
 ) -> None:
     """Grant a tenant a licence."""
@@ -155,6 +181,7 @@ def grant(
     from controlplane.cli.documents import validated
 
     document: dict[str, Any] = {"tenant": tenant, "purposes": purpose, "jurisdictions": jurisdiction or []}
+    document |= {"runs": runs, "gib": gib, "kinds": kind or [], "consent": consent}
     if expires is not None:
         document["expires_at"] = _moment(expires)
     request = validated(LicenceRequest, document, "the licence")
@@ -175,7 +202,10 @@ def _moment(text: str) -> str:
 
 def _granted(item: Licence) -> None:
     until = f"until {clock(item.expires_at)}" if item.expires_at else "without end"
-    print(f"granted {item.id}: {item.tenant} may use {item.product} for {joined(item.purposes)}, {until}")
+    limits = [f"for {item.runs:,} runs" if item.runs else "", f"for {item.gib:f} GiB" if item.gib else ""]
+    limits += [f"by jobs of kind {joined(item.kinds)}" if item.kinds else ""]
+    said = ", ".join([until, *filter(None, limits)])
+    print(f"granted {item.id}: {item.tenant} may use {item.product} for {joined(item.purposes)}, {said}")
 
 
 @app.command("revoke")

@@ -1,14 +1,34 @@
-"""Licences: the right of one tenant to use one product, for named purposes, until a date, in named places."""
+"""Licences: the right of one tenant to use one product, for named purposes, until a date, in named places, so many times."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from decimal import Decimal, InvalidOperation
+from typing import Annotated
 
-from workloads.spec import Jurisdiction, Moment, Name, ProductName, Purpose
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from workloads.spec import Jurisdiction, Kind, Moment, Name, ProductName, Purpose
+
+
+def _read_gib(value: object) -> object:
+    if isinstance(value, Decimal):
+        return value
+    try:
+        return Decimal("" if isinstance(value, bool) else str(value))
+    except InvalidOperation as error:
+        raise ValueError(f"{value!r} is not a number; write GiB like 250 or 0.5") from error
+
+
+Gib = Annotated[
+    Decimal, BeforeValidator(_read_gib), Field(gt=0, le=1_000_000_000, decimal_places=9, allow_inf_nan=False),
+    PlainSerializer(lambda value: f"{value:f}", return_type=str), WithJsonSchema({"type": "string", "examples": ["250", "0.5"]}),
+]  # fmt: skip
+Runs = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Consent = Annotated[str, Field(max_length=200)]
 
 
 class Licence(BaseModel):
-    """A grant. An empty `jurisdictions` adds no limit to the product's own; `purposes` are always named."""
+    """A grant. An empty `jurisdictions` adds no limit to the product's own, nor do empty `kinds`; `purposes` are always named."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     id: str
@@ -18,3 +38,7 @@ class Licence(BaseModel):
     jurisdictions: tuple[Jurisdiction, ...] = Field(default=(), strict=False)
     expires_at: Moment | None = None
     revoked: bool = False
+    runs: Runs | None = Field(default=None, description="how many runs it was granted for; null: any number")
+    gib: Gib | None = Field(default=None, description="how many GiB of data may be read under it, all runs together; null: any number")
+    kinds: tuple[Kind, ...] = Field(default=(), strict=False, max_length=10, description="permitted kinds of jobs; empty: as the product")
+    consent: Consent = Field(default="", description="reference of the consent of the people whom the data is about")

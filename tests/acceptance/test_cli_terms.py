@@ -1,0 +1,47 @@
+"""`cpn` shows and sets the terms of products, licences and members."""
+
+from __future__ import annotations
+
+from tests.acceptance.market import Market
+
+SECRETS = {
+    "name": "nyc/people", "owner": "nyc", "classification": "personal", "security_level": 3, "delivery": "aggregates-only", "min_group": 7,
+    "hidden_columns": ["email"], "masked_columns": {"born": "year"}, "kinds": ["sql"], "may_copy": False,
+}  # fmt: skip
+FULL = ("--runs", "3", "--gib", "0.5", "--kind", "sql", "--consent", "consent-17")
+
+
+def test_terms_are_published_and_shown_in_words(market: Market) -> None:
+    operator = market.operator
+    operator("product", "publish", "-f", operator.write("people.yaml", SECRETS))
+    shown = operator("product", "show", "nyc/people").out
+    expected = (
+        "clusters of level 3 and more", "aggregates over groups of 7 and more; no rows", "email", "born (only the year)",
+        "none; jobs go to clusters that hold it",
+    )  # fmt: skip
+    assert [words for words in expected if words not in shown] == []
+    wrong = operator("product", "publish", "-f", operator.write("people.yaml", {**SECRETS, "min_group": 1}), status=2)
+    assert "min_group: it must be greater than or equal to 2" in wrong.err
+
+
+def test_a_licence_is_granted_for_so_much(market: Market) -> None:
+    operator = market.operator
+    operator("product", "publish", "-f", operator.write("people.yaml", SECRETS))
+    to = ("product", "grant", "nyc/people", "--tenant", "globex", "--purpose", "research")
+    assert "give the reference of the people's consent" in operator(*to, status=2).err
+    assert "write GiB like 250 or 0.5" in operator(*to, "--consent", "c", "--gib", "much", status=2).err
+    assert "for 3 runs, for 0.5 GiB, by jobs of kind sql" in operator(*to, *FULL).out
+
+
+def test_a_cluster_has_a_level_of_security(market: Market) -> None:
+    operator = market.operator
+    prices = ("--cpu-price", "0.30 CNY", "--memory-price", "0.03 CNY", "--transfer-price", "0.50 CNY")
+    there = ("--backend", "memory", "--jurisdiction", "CN-GZ", "--no-join-token")
+    operator("cluster", "register", "vault", *there, *prices, "--security-level", "4")
+    assert operator("cluster", "show", "vault", "-o", "json").document["security_level"] == 4
+    assert operator("cluster", "change", "vault", "--security-level", "0", "-o", "json").document["security_level"] == 0
+    assert (
+        "security_level: it must be less than or equal to 5"
+        in operator("cluster", "change", "vault", "--security-level", "6", status=2).err
+    )
+    operator("cluster", "remove", "vault")
