@@ -91,7 +91,11 @@ def assess(
     """Judge one job at one cluster at one time. `inbound` is how data comes there, as declared where nothing else is known; `driver`
     is how its agent drives it."""
     rights = [(item.product, item.licences) for item in inputs]
-    against = [from_refusal(refusal) for refusal in judge(spec, rights, cluster=cluster.name, jurisdiction=cluster.jurisdiction, now=now)]
+    refusals = judge(
+        spec, rights, cluster=cluster.name, jurisdiction=cluster.jurisdiction, now=now, security_level=cluster.security_level,
+        versions=[item.version for item in inputs],
+    )  # fmt: skip
+    against = [from_refusal(refusal) for refusal in refusals]
     inbound = inbound or Inbound(cluster.inbound_bandwidth_mib_s)
     against += _unsupported(spec, cluster, driver) + _too_large(inputs, cluster.name, inbound.most_bytes)
     held = frozenset(item.version.sha256 for item in inputs if item.version.sha256 in inbound.held)

@@ -61,7 +61,11 @@ def _task_env(spec: JobSpec, run: RunRecord, index: int | None) -> dict[str, str
 def input_file(spec: JobSpec, item: InputData, cluster: str, jurisdiction: str | None, inbound: Inbound, now: float) -> InputFile:
     """One input of a job as its cluster is told of it, with what its licences are `now` (seconds since the epoch)."""
     version = item.version
-    replica, *others = inbound.sources_of(version, cluster)
+    sources = inbound.sources_of(version, cluster)
+    if not item.product.may_copy:
+        # Not even where the own replica cannot be read.
+        sources = tuple(source for source in sources if source.cluster == cluster)
+    replica, *others = sources
     return InputFile(
         ref=version.ref, uri=replica.uri, format=version.format, size_bytes=version.size_bytes, sha256=version.sha256,
         local=is_local(version, cluster), source=replica.cluster,

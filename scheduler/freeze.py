@@ -30,6 +30,7 @@ from scheduler.ways import Way, class_of, judged
 from scheduler.windows import lines_of, window_arrays
 from workloads.catalogue.licence import Licence
 from workloads.catalogue.product import Product, ProductVersion
+from workloads.programs import program_hash
 from workloads.resources import Resources
 from workloads.spec import JobSpec, split_ref
 
@@ -66,6 +67,10 @@ class Market:
             product = self.products[split_ref(ref)[0]]
             found.append(InputData(alias, product, self.versions[ref], self.licences.get((spec.tenant, product.name), ())))
         return tuple(found)
+
+    def tells_programs(self, spec: JobSpec) -> bool:
+        """Whether what a job's program is counts for its rights."""
+        return spec.kind != "sql" and any(not self.products[split_ref(ref)[0]].is_raw for ref in spec.inputs.values())
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ def judge_jobs(conn: Connection, world: World, waiting: Sequence[JobRecord], pas
     candidates = []
     for job in waiting:
         spec = specs[job.id]
-        key = class_of(job.spec, spec)
+        key = class_of(job.spec, spec, program_hash(spec) if market.tells_programs(spec) else None)
         if key not in known:
             rates = past.rates(conn, spec)
             known[key] = judge_spec(spec, market, world, rates), rates

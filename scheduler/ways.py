@@ -49,12 +49,15 @@ def on_model(ways: Sequence[Way], choice: int) -> str:
     return f" on {ways[choice].model}" if len(ways) > 1 else ""
 
 
-def class_of(document: Mapping[str, Any], spec: JobSpec) -> str:
-    """Jobs of which this is the same are judged alike; `document` is the spec as stored. Like jobs share what is learned of them."""
+def class_of(document: Mapping[str, Any], spec: JobSpec, program: str | None = None) -> str:
+    """Jobs of which this is the same are judged alike; `document` is the spec as stored. Like jobs share what is learned of them.
+
+    `program` tells programs apart where an input's owner permits some of them alone.
+    """
     learns = spec.resources.accelerator is not None and spec.resources.accelerator.learns
     fields = ("tenant", "purpose", "inputs", "resources", "placement", "max_runtime", "budget", "kind", *(("name",) if learns else ()))
     # A member may run some kinds and engines only, of programs for Ray those that bring no more than it allows, and take only so much.
-    return dumps([*(document[field] for field in fields), document.get("runtime_env"), spec.is_for_daft, _weight(spec)])
+    return dumps([*(document[field] for field in fields), document.get("runtime_env"), spec.is_for_daft, _weight(spec), program])
 
 
 def _weight(spec: JobSpec) -> int:

@@ -76,7 +76,12 @@ CAPACITY_WORDS: dict[Reason, tuple[str, str]] = {
 POLICY_WORDS: dict[Reason, str] = {
     Reason.LICENCE_MISSING: "no licence for an input", Reason.LICENCE_EXPIRED: "the licence for an input has expired",
     Reason.LICENCE_PURPOSE: "the licence does not cover the purpose", Reason.LICENCE_JURISDICTION: "the licence does not cover the place",
+    Reason.LICENCE_KIND: "the licence does not permit this kind of job",
+    Reason.LICENCE_CONSENT: "the licence for personal data names no consent",
     Reason.PRODUCT_PURPOSE: "the product does not permit the purpose",
+    Reason.PRODUCT_KIND: "the product does not permit this kind of job",
+    Reason.PRODUCT_PROGRAM: "the product's owner has not permitted this program",
+    Reason.PRODUCT_SECURITY: "the product asks for a higher level of security", Reason.PRODUCT_COPY: "the product may not be copied there",
     Reason.PRODUCT_JURISDICTION: "the product may not be processed there",
     Reason.JOB_JURISDICTION: "the job itself excludes the place", Reason.JOB_CLUSTER: "the job itself excludes the cluster",
     Reason.CURRENCY: "the currencies differ", Reason.OVER_BUDGET: "the quote is over the budget",

@@ -163,6 +163,7 @@ class PlanView(Answer):
     flexible: FlexiblePlan | None = Field(
         default=None, exclude_if=lambda value: value is None, description="left out of jobs that are not flexible, or may not wait"
     )
+    program: str | None = Field(default=None, description="content hash of its program, by which owners of data permit it; null: kind sql")
 
 
 class RunView(Answer):

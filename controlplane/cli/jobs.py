@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from controlplane.cli import completion, job_reports
-from controlplane.cli.failures import FAILED, REFUSED, CommandError
+from controlplane.cli.failures import FAILED, REFUSED, CommandError, usage
 from controlplane.cli.options import Changes, JobId, Manifest, Manifests, Output, group
 from controlplane.cli.output import fields, grid, heading, note, say, show
 from controlplane.cli.session import connect
@@ -42,6 +42,18 @@ def plan(context: typer.Context, file: Manifest, changes: Changes = None, output
     waits = view.flexible is not None and view.flexible.waits_for is not None
     if refused_everywhere(view.verdicts) and not waits:
         raise typer.Exit(REFUSED)
+
+
+@app.command("hash")
+def hash_of_program(file: Manifest, changes: Changes = None) -> None:
+    """The content hash of a job's program, which owners of data can permit; asks no server."""
+    from controlplane.cli.manifest import read_job
+    from workloads.programs import program_hash
+
+    found = program_hash(read_job(file, changes or ()))
+    if found is None:
+        raise usage("a statement is no program and has no hash", "give a manifest of kind command, training, map or ray")
+    say(found)
 
 
 @app.command("submit")

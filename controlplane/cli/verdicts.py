@@ -32,6 +32,8 @@ def print_plan(view: PlanView) -> None:
     print_verdicts(view.verdicts, title=f"{view.name}: {_headline(view)}")
     if view.engine is not None:
         say(f"\n{engine_words(view.engine)}")
+    if view.program is not None:
+        say(f"\nits program, for owners that permit programs: {view.program}")
     chosen = next((item for item in view.verdicts if item.cluster == view.chosen), None)
     if chosen is not None and chosen.quote is not None:
         heading(f"Quote of {chosen.cluster}: at most {chosen.quote.total}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.acceptance.market import Market
+from tests.acceptance.market import Market, manifest, work
 
 SECRETS = {
     "name": "nyc/people", "owner": "nyc", "classification": "personal", "security_level": 3, "delivery": "aggregates-only", "min_group": 7,
@@ -45,3 +45,12 @@ def test_a_cluster_has_a_level_of_security(market: Market) -> None:
         in operator("cluster", "change", "vault", "--security-level", "6", status=2).err
     )
     operator("cluster", "remove", "vault")
+
+
+def test_the_hash_of_a_program_is_told_without_a_server_and_by_plan(market: Market) -> None:
+    acme = market.acme
+    said = acme("job", "hash", "-f", work(acme, "report")).out.strip()
+    assert len(said) == 64
+    assert said in acme("job", "plan", "-f", work(acme, "report")).out
+    assert acme("job", "hash", "-f", work(acme, "talk")).out.strip() != said
+    assert "a statement is no program" in acme("job", "hash", "-f", manifest(acme, "select"), status=2).err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -145,6 +146,31 @@ def test_copies_are_withdrawn_when_nobody_may_use_them_there_any_more(store: Sto
     store.write(lambda tx: catalogue.replace_product(tx.conn, product("nyc/c", classification="public", jurisdictions=["US"])))
     assert gone(before) == "c"
     assert "d" not in gone(after), "what the catalogue does not know may be another network's"
+
+
+def test_copies_are_withdrawn_by_new_terms_of_copying_and_security(store: Store) -> None:
+    here, away = [{"cluster": "c", "uri": "s3://b/a"}], [{"cluster": "d", "uri": "s3://b/b"}]
+
+    def fill(tx: Transaction) -> None:
+        fleet.add_cluster(tx.conn, cluster_spec().model_copy(update={"security_level": 2}), NOW)
+        state = CacheState(capacity_bytes=10, used_bytes=5, copies=2, versions=("a" * 64, "b" * 64))
+        fleet.update_cluster(tx.conn, "c", copies=state.model_dump(mode="json"))
+        for letter, places in (("a", here), ("b", away)):
+            catalogue.add_product(tx.conn, product(f"nyc/{letter}", classification="public"), NOW)
+            catalogue.add_version(tx.conn, version(f"nyc/{letter}", sha256=letter * 64, replicas=places), NOW)
+
+    def gone(**terms: Any) -> str:
+        for letter in "ab":
+            new = product(f"nyc/{letter}", classification="public", **terms)
+            store.write(lambda tx, new=new: catalogue.replace_product(tx.conn, new))
+        with store.read() as conn:
+            return "".join(sha256[0] for sha256 in withdrawn(conn, fleet.get_cluster(conn, "c"), NOW))
+
+    store.write(fill)
+    assert gone() == ""
+    assert gone(may_copy=False) == "b", "what lies there is read there"
+    assert gone(security_level=2) == ""
+    assert gone(security_level=3) == "ab"
 
 
 def test_queues_are_a_tree_with_quotas(store: Store) -> None:

@@ -167,17 +167,21 @@ places = st.sampled_from(["CN", "CN-SH", "CN-BJ", "US", "US-CA"])
 purposes = st.sampled_from(["research", "marketing", "training"])
 licences = st.lists(
     st.builds(
-        lambda tenant, granted, where, until, revoked: licence(
-            tenant=tenant, purposes=granted, jurisdictions=where, expires_at=until, revoked=revoked
+        lambda tenant, granted, where, until, revoked, kinds, consent: licence(
+            tenant=tenant, purposes=granted, jurisdictions=where, expires_at=until, revoked=revoked, kinds=kinds, consent=consent
         ),
         st.sampled_from(["acme", "other"]), st.lists(purposes, min_size=1, max_size=2), st.lists(places, max_size=2),
         st.sampled_from([None, "2020-01-01T00:00:00Z", "2030-01-01T00:00:00Z"]), st.booleans(),
+        st.sampled_from([[], ["sql"], ["command"]]), st.sampled_from(["", "consent-17"]),
     ),
     max_size=4,
 )  # fmt: skip
 products = st.builds(
-    lambda allowed, where, public: product(purposes=allowed, jurisdictions=where, classification="public" if public else "personal"),
-    st.lists(purposes, max_size=2), st.lists(places, max_size=2), st.booleans(),
+    lambda allowed, where, secret, kinds, level: product(
+        purposes=allowed, jurisdictions=where, classification=secret, kinds=kinds, security_level=level
+    ),
+    st.lists(purposes, max_size=2), st.lists(places, max_size=2), st.sampled_from(["public", "restricted", "personal"]),
+    st.sampled_from([[], ["sql"], ["command"]]), st.sampled_from([0, 0, 2]),
 )  # fmt: skip
 NOW = 1.7e9
 
@@ -189,8 +193,11 @@ def test_nothing_runs_without_every_right(item: object, held: list[object], purp
         one for one in held
         if one.tenant == "acme" and not one.revoked and purpose in one.purposes and covers(one.jurisdictions, place)  # type: ignore[attr-defined]
         and (one.expires_at is None or one.expires_at.timestamp() > NOW)  # type: ignore[attr-defined]
+        and "sql" in (*one.kinds, *([] if one.kinds else ["sql"]))  # type: ignore[attr-defined]
+        and (one.consent or item.classification != "personal")  # type: ignore[attr-defined]
     ]  # fmt: skip
     terms = (not item.purposes or purpose in item.purposes) and covers(item.jurisdictions, place)  # type: ignore[attr-defined]
+    terms = terms and item.kinds != ("command",) and item.security_level == 0  # type: ignore[attr-defined]
     assert (refused == ()) == (terms and (bool(good) or item.classification == "public"))  # type: ignore[attr-defined]
     assert len({refusal.rule for refusal in refused}) == len(refused)
 

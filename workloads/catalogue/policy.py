@@ -1,24 +1,27 @@
 """May this job use this data at this place? One pure judgement over licences, purposes and residency.
 
-For every input the tenant needs one licence that is neither revoked nor expired, names the job's purpose
-and covers the cluster's jurisdiction; a product classified `public` needs none. The product's own terms
-(purposes, jurisdictions) hold for everybody, public or not, and the job's own placement rules come last. A
-refusal names the rule, says in plain words what is missing and who can change it. Where several licences
-exist the one that came furthest is reported, because it needs the smallest change.
+For every input the tenant needs one licence that is neither revoked nor expired, names the job's purpose, permits
+its kind and covers the cluster's jurisdiction; for personal data it also names the people's consent. A product
+classified `public` needs none. The product's own terms (purposes, kinds of jobs, jurisdictions, level of security, whether it
+may be copied) hold for everybody, public or not. Data of which nobody may see all rows and columns is never given to code of the
+buyer's own, unless its owner permits that very program. The job's own placement rules come last. A refusal names the rule, says in
+plain words what is missing and who can change it. Where several licences exist the one that came furthest is reported,
+because it needs the smallest change.
 
 A jurisdiction covers itself and its subdivisions: CN covers CN-SH, and CN-SH does not cover CN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from math import inf
 
 from workloads.catalogue.licence import Licence
-from workloads.catalogue.product import Product
+from workloads.catalogue.product import Product, ProductVersion
+from workloads.programs import program_hash
 from workloads.spec import JobSpec
 
 
@@ -28,14 +31,23 @@ class Rule(StrEnum):
     LICENCE_MISSING = "licence_missing"
     LICENCE_EXPIRED = "licence_expired"
     LICENCE_PURPOSE = "licence_purpose"
+    LICENCE_KIND = "licence_kind"
+    LICENCE_CONSENT = "licence_consent"
     LICENCE_JURISDICTION = "licence_jurisdiction"
     PRODUCT_PURPOSE = "product_purpose"
+    PRODUCT_KIND = "product_kind"
+    PRODUCT_PROGRAM = "product_program"
     PRODUCT_JURISDICTION = "product_jurisdiction"
+    PRODUCT_SECURITY = "product_security"
+    PRODUCT_COPY = "product_copy"
     JOB_JURISDICTION = "job_jurisdiction"
     JOB_CLUSTER = "job_cluster"
 
 
-PLACE_INDEPENDENT = frozenset({Rule.LICENCE_MISSING, Rule.LICENCE_EXPIRED, Rule.LICENCE_PURPOSE, Rule.PRODUCT_PURPOSE})
+PLACE_INDEPENDENT = frozenset({
+    Rule.LICENCE_MISSING, Rule.LICENCE_EXPIRED, Rule.LICENCE_PURPOSE, Rule.LICENCE_KIND, Rule.LICENCE_CONSENT,
+    Rule.PRODUCT_PURPOSE, Rule.PRODUCT_KIND, Rule.PRODUCT_PROGRAM,
+})  # fmt: skip
 _ORDER = {rule: position for position, rule in enumerate(Rule)}
 
 
@@ -54,25 +66,34 @@ class _Reached(IntEnum):
 
     EXPIRED = 1
     PURPOSE = 2
-    JURISDICTION = 3
-    ALLOWED = 4
+    KIND = 3
+    CONSENT = 4
+    JURISDICTION = 5
+    ALLOWED = 6
 
 
 Inputs = Sequence[tuple[Product, Sequence[Licence]]]
 
 
-def judge(spec: JobSpec, inputs: Inputs, *, cluster: str, jurisdiction: str, now: float) -> tuple[Refusal, ...]:
-    """Everything that forbids the job at a cluster in a jurisdiction; empty when it is allowed.
+def judge(
+    spec: JobSpec, inputs: Inputs, *, cluster: str, jurisdiction: str, now: float, security_level: int = 0,
+    versions: Sequence[ProductVersion] = (),
+) -> tuple[Refusal, ...]:  # fmt: skip
+    """Everything that forbids the job at a cluster in a jurisdiction, secured so far; empty when it is allowed.
 
-    `now` in seconds since the epoch. Licences of other tenants and products are left out of account. One
-    refusal per rule and product, ordered by rule, then by product.
+    `now` in seconds since the epoch. `versions` are those that the job reads, by which it is known what would have to be copied.
+    Licences of other tenants and products are left out of account. One refusal per rule and product, ordered by rule, then by product.
     """
     refusals: list[Refusal] = []
     for product, licences in _distinct(inputs):
         refusals.extend(_licence_refusals(spec, product, licences, jurisdiction, now))
-        refusals.extend(_purpose_refusals(spec, product))
+        refusals.extend(_use_refusals(spec, product))
         if not covers(product.jurisdictions, jurisdiction):
             refusals.append(_product_jurisdiction(product, jurisdiction))
+        if security_level < product.security_level:
+            refusals.append(_security(product, cluster, security_level))
+        if not product.may_copy:
+            refusals.extend(_copies(product, [version for version in versions if version.product == product.name], cluster)[:1])
     refusals.extend(_job_refusals(spec, cluster, jurisdiction))
     return _ordered(refusals)
 
@@ -82,13 +103,14 @@ def place_independent(spec: JobSpec, inputs: Inputs, *, now: float) -> tuple[Ref
     refusals: list[Refusal] = []
     for product, licences in _distinct(inputs):
         refusals.extend(_licence_refusals(spec, product, licences, None, now))
-        refusals.extend(_purpose_refusals(spec, product))
+        refusals.extend(_use_refusals(spec, product))
     return _ordered(refusals)
 
 
-def may_lie(product: Product, licences: Iterable[Licence], jurisdiction: str, now: float) -> bool:
-    """Whether a copy of a product may be kept in a jurisdiction: its terms allow the place, and somebody has a right to use it there."""
-    if not covers(product.jurisdictions, jurisdiction):
+def may_lie(product: Product, licences: Iterable[Licence], jurisdiction: str, now: float, security_level: int = 0) -> bool:
+    """Whether a copy of a product may be kept in a jurisdiction, secured so far: its terms allow the place, and somebody has a right
+    to use it there. Whether it may be copied at all is another question."""
+    if not covers(product.jurisdictions, jurisdiction) or security_level < product.security_level:
         return False
     return product.classification == "public" or any(
         not licence.revoked and not _expired(licence, now) and covers(licence.jurisdictions, jurisdiction)
@@ -103,7 +125,7 @@ def licensed_until(spec: JobSpec, product: Product, licences: Iterable[Licence],
     usable = [
         licence.expires_at for licence in licences
         if licence.tenant == spec.tenant and licence.product == product.name and not licence.revoked
-        and _reach(licence, spec.purpose, jurisdiction, now) is _Reached.ALLOWED
+        and _reach(licence, spec, product, jurisdiction, now) is _Reached.ALLOWED
     ]  # fmt: skip
     if None in usable:
         return None
@@ -156,7 +178,7 @@ def _licence_refusals(spec: JobSpec, product: Product, licences: Sequence[Licenc
             Rule.LICENCE_MISSING, product.name, f"tenant {spec.tenant} has no licence for {product.name}",
             f"ask owner {product.owner} to grant {spec.tenant} a licence for purpose {spec.purpose!r}",
         )]  # fmt: skip
-    reached = [_reach(licence, spec.purpose, jurisdiction, now) for licence in own]
+    reached = [_reach(licence, spec, product, jurisdiction, now) for licence in own]
     furthest = max(reached)
     if furthest is _Reached.ALLOWED:
         return []
@@ -164,12 +186,16 @@ def _licence_refusals(spec: JobSpec, product: Product, licences: Sequence[Licenc
     return [_licence_refusal(furthest, spec, product, closest, jurisdiction or "")]
 
 
-def _reach(licence: Licence, purpose: str, jurisdiction: str | None, now: float) -> _Reached:
+def _reach(licence: Licence, spec: JobSpec, product: Product, jurisdiction: str | None, now: float) -> _Reached:
     """The first check that a licence fails; without a jurisdiction any place counts as covered."""
     if _expired(licence, now):
         return _Reached.EXPIRED
-    if purpose not in licence.purposes:
+    if spec.purpose not in licence.purposes:
         return _Reached.PURPOSE
+    if licence.kinds and spec.kind not in licence.kinds:
+        return _Reached.KIND
+    if product.classification == "personal" and not licence.consent:
+        return _Reached.CONSENT
     if jurisdiction is not None and not covers(licence.jurisdictions, jurisdiction):
         return _Reached.JURISDICTION
     return _Reached.ALLOWED
@@ -188,18 +214,55 @@ def _licence_refusal(failed: _Reached, spec: JobSpec, product: Product, closest:
         has = _listed(purpose for item in closest for purpose in item.purposes)
         message = f"{licence} lacks purpose {spec.purpose!r} (has: {has})"
         return Refusal(Rule.LICENCE_PURPOSE, product.name, message, f"{ask} to grant purpose {spec.purpose!r}")
+    if failed is _Reached.KIND:
+        has = _listed(kind for item in closest for kind in item.kinds)
+        message = f"{licence} does not permit jobs of kind {spec.kind} (permits: {has})"
+        return Refusal(Rule.LICENCE_KIND, product.name, message, f"submit another kind of job, or {ask} to grant kind {spec.kind}")
+    if failed is _Reached.CONSENT:
+        message = f"{product.name} holds personal data, and the licence names no consent of the people"
+        remedy = f"{ask} to grant {spec.tenant} a licence with the reference of their consent"
+        return Refusal(Rule.LICENCE_CONSENT, product.name, message, remedy)
     has = _listed(place for item in closest for place in item.jurisdictions)
     message = f"{licence} does not cover {jurisdiction} (covers: {has})"
     remedy = f"run where it covers, or {ask} to grant jurisdiction {jurisdiction}"
     return Refusal(Rule.LICENCE_JURISDICTION, product.name, message, remedy)
 
 
-def _purpose_refusals(spec: JobSpec, product: Product) -> list[Refusal]:
-    if not product.purposes or spec.purpose in product.purposes:
-        return []
-    message = f"{product.name} may not be used for purpose {spec.purpose!r} (permits: {_listed(product.purposes)})"
-    remedy = f"submit for a permitted purpose, or ask owner {product.owner} to permit {spec.purpose!r}"
-    return [Refusal(Rule.PRODUCT_PURPOSE, product.name, message, remedy)]
+def _use_refusals(spec: JobSpec, product: Product) -> Iterator[Refusal]:
+    """What the product's terms have against such a use of it, wherever it is."""
+    ask = f"ask owner {product.owner} to permit"
+    if product.purposes and spec.purpose not in product.purposes:
+        message = f"{product.name} may not be used for purpose {spec.purpose!r} (permits: {_listed(product.purposes)})"
+        remedy = f"submit for a permitted purpose, or {ask} {spec.purpose!r}"
+        yield Refusal(Rule.PRODUCT_PURPOSE, product.name, message, remedy)
+    if product.kinds and spec.kind not in product.kinds:
+        message = f"{product.name} may not be used by jobs of kind {spec.kind} (permits: {_listed(product.kinds)})"
+        yield Refusal(Rule.PRODUCT_KIND, product.name, message, f"submit a permitted kind of job, or {ask} kind {spec.kind}")
+    program = None if product.is_raw else program_hash(spec)
+    if program is not None and program not in product.algorithms:
+        kept = "is delivered as aggregates only" if product.delivery == "aggregates-only" else "has columns that are hidden or masked"
+        message = f"{product.name} {kept}, a program would read all of it, and this one is not permitted"
+        remedy = f"use kind sql, or {ask} this program, {program} (`cpn job hash`)"
+        yield Refusal(Rule.PRODUCT_PROGRAM, product.name, message, remedy)
+
+
+def _security(product: Product, cluster: str, security_level: int) -> Refusal:
+    least = product.security_level
+    message = f"{product.name} is processed at security level {least} and more, and {cluster} has level {security_level}"
+    remedy = f"run at a cluster of level {least} or more, or ask owner {product.owner} to permit level {security_level}"
+    return Refusal(Rule.PRODUCT_SECURITY, product.name, message, remedy)
+
+
+def _copies(product: Product, versions: Iterable[ProductVersion], cluster: str) -> list[Refusal]:
+    """Of data that never moves: the versions that a cluster does not hold."""
+    refusals = []
+    for version in versions:
+        homes = _listed(replica.cluster for replica in version.replicas)
+        if all(replica.cluster != cluster for replica in version.replicas):
+            message = f"{version.ref} may not be copied, and {cluster} holds no replica of it"
+            remedy = f"run at {homes}, which holds it, or ask owner {product.owner} to permit copies"
+            refusals.append(Refusal(Rule.PRODUCT_COPY, product.name, message, remedy))
+    return refusals
 
 
 def _product_jurisdiction(product: Product, jurisdiction: str) -> Refusal:

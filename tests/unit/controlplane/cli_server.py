@@ -123,7 +123,7 @@ def cluster(name: str = "sh", **fields: Any) -> dict[str, Any]:
     """A cluster's document."""
     document = {
         "name": name, "backend": "ray", "mode": "pull", "jurisdiction": "CN-SH", "labels": {}, "inbound_bandwidth_mib_s": 100.0,
-        "prices": PRICES,
+        "prices": PRICES, "security_level": 0,
         "health": "healthy", "cordon": "open", "detail": "", "backend_version": "ray 2", "remote_id": "0c0c",
         "heard_at": T0, "created_at": T0, "nodes": 1,
         "nodes_ready": 1, "runs": 0, "cpu": 8.0, "cpu_used": 0.0, "memory_bytes": 2**34, "memory_used_bytes": 0,

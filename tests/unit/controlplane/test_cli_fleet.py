@@ -43,6 +43,7 @@ def test_a_cluster_is_registered_by_options(server: FakeServer) -> None:
         "inbound_bandwidth_mib_s": 250.0,
         "prices": PRICES,
         "endpoint": {"address": "10.0.0.5:6379", "dashboard": "", "token_file": "/t", "driver": "auto"}, "carbon": None, "ray_jobs": None,
+        "security_level": 0,
     }  # fmt: skip
 
 
@@ -110,6 +111,10 @@ def test_removing_needs_no_answer(server: FakeServer) -> None:
     assert server.run("cluster", "remove", "sh").stdout == "removed sh\n"
 
 
+NO_TERMS = {
+    "security_level": 0, "delivery": "rows", "min_group": 10, "hidden_columns": [], "masked_columns": {}, "kinds": [], "algorithms": [],
+    "may_copy": True, "sample": False,
+}  # fmt: skip
 PRODUCT = {
     "name": "o/flights", "owner": "o", "description": "", "classification": "internal", "purposes": ["research"], "jurisdictions": [],
     "price": {"per_run": "0.50 CNY", "per_gib": None},
@@ -135,7 +140,7 @@ def test_a_product_is_published_with_a_version(server: FakeServer, product_file:
     server.answers |= {"POST /products": (201, VIEW), "POST /products/o/flights/versions": (201, VERSION), "GET /products/o/flights": VIEW}
     result = server.run("product", "publish", "-f", product_file)
     assert result.stdout == "published o/flights@1: 336,776 rows, 2.0 KiB of parquet, at sh\n"
-    assert server.sent(0) == PRODUCT
+    assert server.sent(0) == {**PRODUCT, **NO_TERMS}
     assert server.sent(1) == {"format": "parquet", "replicas": VERSION["replicas"], "columns": None}
 
 
@@ -170,7 +175,11 @@ def test_a_licence_is_granted_until_a_day(server: FakeServer) -> None:
     }
     options = ("--tenant", "acme", "--purpose", "research", "--jurisdiction", "CN", "--expires")
     result = server.run("product", "grant", "o/flights", *options, "2027-01-01T00:00:00Z")
-    assert server.sent() == {"tenant": "acme", "purposes": ["research"], "jurisdictions": ["CN"], "expires_at": "2027-01-01T00:00:00Z"}
+    assert server.sent() == {
+        "tenant": "acme", "purposes": ["research"], "jurisdictions": ["CN"], "expires_at": "2027-01-01T00:00:00Z", "runs": None,
+        "gib": None,
+        "kinds": [], "consent": "",
+    }  # fmt: skip
     assert "acme may use o/flights for research" in result.stdout
     assert server.run("product", "grant", "o/flights", *options, "2027-01-01").exit_code == 0
     assert server.run("product", "grant", "o/flights", *options, "soon").exit_code == 2

@@ -57,6 +57,12 @@ def test_what_is_read_first_comes_first_and_is_told_as_to_a_run() -> None:
     assert (file.uri, file.source, file.local, file.size_bytes, file.until) == ("https://sh/c.csv", "sh", False, 10 * MIB, None)
 
 
+@pytest.mark.parametrize("terms", [{"may_copy": False}, {"security_level": 1}, {"kinds": ["training"]}])
+def test_what_may_not_be_copied_or_used_there_is_not_brought_ahead(terms: dict[str, Any]) -> None:
+    assert wanted(awaited(data("a", **terms))) == []
+    assert wanted(awaited(data("a", **terms), data("b"))) == [], "the job does not run there"
+
+
 def test_one_version_for_two_jobs_comes_once_to_the_nodes_of_both() -> None:
     ends = licence("nyc/a", expires_at="2030-01-01T00:00:00Z")
     first, second = awaited(data("a", 10, ends), job_id="x"), awaited(data("a"), job_id="y", nodes=("n2",), start_at=NOW + 70)

@@ -23,6 +23,14 @@ def flights(*replicas: tuple[str, str]) -> InputData:
     return InputData("flights", product(), version().model_copy(update={"replicas": places}), ())
 
 
+def test_what_may_not_be_copied_is_sought_nowhere_else() -> None:
+    item = flights(("gz", "/gz"), ("sh-1", "/sh"), ("bj", "/bj"))
+    kept = InputData(item.alias, product(may_copy=False), item.version, ())
+    free, bound = (run_request(spec(), run("sh-1", ["n1"]), [data]).inputs["flights"] for data in (item, kept))
+    assert ([one.source for one in free.others], [one.source for one in bound.others]) == (["bj", "gz"], [])
+    assert (bound.uri, bound.local) == ("/sh", True)
+
+
 def test_a_run_is_named_by_job_and_attempt() -> None:
     assert [run_name("job-a", attempt) for attempt in (1, 2, 10)] == ["job-a-1", "job-a-2", "job-a-10"]
 
