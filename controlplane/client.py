@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from cluster.model import ClusterSpec
+from controlplane.api.audit_schemas import AuditRowView, AuditVerdict, ProofView
 from controlplane.api.batch_schemas import BatchVerdict, JobBatch
 from controlplane.api.explanation_schemas import ExplanationView
 from controlplane.api.joining_schemas import ClusterRuns
@@ -273,6 +274,25 @@ class Client(Transport):
     def captures(self, path: Path, last: int | None = None) -> None:
         """Write the last decisions that the server keeps, or all, to `path`."""
         self._fetch("/captures", {} if last is None else {"last": last}, path)
+
+    # Audit log
+
+    def audit_rows(self, *, limit: int = 100, **wanted: str | None) -> Page[AuditRowView]:
+        """The newest `limit` acts; `wanted`: product, tenant, subject, act, from, to."""
+        return self._all(AuditRowView, "/audit", most=limit, **wanted)
+
+    def verify_audit_log(self, head: str | None = None, cursor: str | None = None) -> AuditVerdict:
+        """One page of the log, from `cursor` on."""
+        return self._ask(AuditVerdict, "GET", "/audit:verify", head=head, cursor=cursor)
+
+    def export_audit_log(self, path: Path) -> None:
+        """Write the whole log to `path`, a line of JSON for each row."""
+        self._fetch("/audit:export", {}, path)
+
+    def prove(self, product: str, since: str | None = None, until: str | None = None) -> ProofView:
+        """Whether no run lay outside a product's terms, of those placed from `since` on and before `until`."""
+        params: dict[str, Any] = {"product": product, "from": since, "to": until}
+        return self._ask(ProofView, "GET", "/audit:prove", answer_s=LONG_ANSWER_S, **params)
 
     # Capacity
 

@@ -43,8 +43,7 @@ def of_product(act: Act, product: Product, by: str, now: float) -> Entry:
 
 def of_version(act: Act, version: ProductVersion, by: str, now: float) -> Entry:
     """Something became of a version."""
-    told = version.model_dump(mode="json", exclude={"columns"})
-    return Entry(act, version.ref, by, now, {"version": told}, products=[version.product])
+    return Entry(act, version.ref, by, now, {"version": version.model_dump(mode="json")}, products=[version.product])
 
 
 def of_licence(act: Act, licence: Licence, by: str, now: float) -> Entry:

@@ -16,7 +16,7 @@ from typing import Any
 
 GENESIS = "0" * 64  # What the first row has for the hash before it.
 NEAR = 32  # A row that was moved is recognised if it stands so near to its place.
-MOST_FAULTS = 100
+MOST_FAULTS, MOST_GAPS = 100, 20
 
 
 class Act(StrEnum):
@@ -165,16 +165,25 @@ class Verifier:
             else:
                 self._late(row, made_as)
 
+    def state(self) -> dict[str, Any]:
+        """What another verifier has to know to go on with the rows that follow. The oldest of many gaps are taken for final."""
+        settled, self.missing = self.missing[:-MOST_GAPS], self.missing[-MOST_GAPS:]
+        self._note_missing(settled)
+        return {name: getattr(self, name) for name in ("head", "rows", "last", "expected", "found_head", "missing")}
+
     def close(self) -> list[Fault]:
         """All that is wrong, by row, at most MOST_FAULTS of it."""
-        for first, last in self.missing:
-            words = f"row {first} is missing" if first == last else f"rows {first} to {last} are missing"
-            self._note(FaultKind.MISSING, first, words)
+        self._note_missing(self.missing)
         self.missing = []
         if self.head is not None and self.head != GENESIS and not self.found_head:
             words = "no row has the kept head hash: rows at the end were removed, or the log was written anew"
             self._note(FaultKind.TRUNCATED, self.expected - 1, words)
         return sorted(self.faults, key=lambda item: item.sequence)
+
+    def _note_missing(self, gaps: Iterable[list[int]]) -> None:
+        for first, last in gaps:
+            words = f"row {first} is missing" if first == last else f"rows {first} to {last} are missing"
+            self._note(FaultKind.MISSING, first, words)
 
     def _number(self, row: AuditRow) -> int | None:
         """The number that a row was made with; None where it is not as it was made."""

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from controlplane.api import (
     access,
     agents,
+    audit,
     batches,
     captures,
     clusters,
@@ -41,7 +42,7 @@ VERSION = "0.1.0"
 PREFIX = "/v1"
 # Routes are tried in this order; what is called for every job comes first.
 PARTS = (agents, jobs, results, batches, job_logs, joining, clusters, products, queues, tenants, access, captures, windows, speeds, links,
-         statements, usage, ledger)  # fmt: skip
+         audit, statements, usage, ledger)  # fmt: skip
 
 
 def create_app(plane: ControlPlane | None) -> FastAPI:

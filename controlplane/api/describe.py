@@ -43,6 +43,7 @@ TAGS = (
     ("money", "Statements, the ledger, and what was used."),
     ("capacity", "Computing power, and how far it is to the targets."), ("tokens", "Who may call, as what, until when."),
     ("windows", "Maintenance and reservations: times at which nodes are not for everybody."),
+    ("audit", "Who did what, and that no run lay outside the terms of its data."),
     ("captures", "What cycles decided on, and what they decided."),
     ("agents", "What the agents of clusters call."), ("health", "For supervisors and Prometheus; no token."),
 )  # fmt: skip

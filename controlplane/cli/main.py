@@ -38,6 +38,7 @@ GROUPS = {
     "speed": ("controlplane.cli.speeds:app", "How fast like jobs are on each accelerator model."),
     "target": ("controlplane.cli.capacity:targets", "Targets for the network's computing power."),
     "bench": ("controlplane.cli.bench:app", "Measurements to repeat: what decisions cost."),
+    "audit": ("controlplane.cli.audit:app", "The audit log: who did what, whether it is whole, and what it proves."),
     "token": ("controlplane.cli.tokens:app", "Tokens: who may call the server, as what, until when."),
 }
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import delete, update
 
 from cluster.backends.memory import Behaviour
 from cluster.replicas import Pretended
-from scheduler.chain import AuditRow, Verifier
+from scheduler.chain import Act, AuditRow, Verifier, canonical
 from scheduler.store import audit
+from scheduler.store.audit import Entry
+from scheduler.store.session import Store
+from scheduler.store.tables import audit as audit_table
+from scheduler.store.tables import runs as runs_table
 from tests.acceptance.test_catalogue import grant, publish, reads, table
-from tests.network import GIB, Network, job
+from tests.network import GIB, Network, job, until
 
 
 def rows(network: Network) -> list[AuditRow]:
@@ -156,3 +162,138 @@ def test_a_run_that_is_given_up_is_ended_by_the_server(market: Network, tmp_path
     market.wait(submitted["id"], seconds=30)
     [ended] = [row for row in rows(market) if row.act == "run.ended"]
     assert (ended.actor, ended.parsed()["state"]) == ("server", "lost")
+
+
+def test_who_may_read_it(market: Network, tmp_path: Path) -> None:
+    publish(market, table(tmp_path))
+    grant(market)
+    market.add_tenant("globex")
+    market.operator.post("/jobs", json=reads())
+    market.operator.post("/jobs", json=reads(tenant="globex"))
+    with market.client("buyer", tenant="acme") as acme, market.client("viewer") as viewer, market.client("agent", cluster="sh") as agent:
+        seen = market.ok(acme.get("/audit", params={"limit": 1000}))["items"]
+        assert {row["tenant"] for row in seen} == {"acme"}
+        assert {row["act"] for row in seen} >= {"tenant.created", "licence.granted", "token.created", "job.admitted"}
+        assert acme.get("/audit", params={"tenant": "globex"}).status_code == 403
+        assert len(market.ok(viewer.get("/audit", params={"limit": 1000}))["items"]) == len(rows(market))
+        for path in ("/audit:verify", "/audit:export", "/audit:prove?product=nyc/flights"):
+            assert acme.get(path).status_code == 403, path
+            assert viewer.get(path).status_code == 200, path
+        assert agent.get("/audit").status_code == 403
+
+
+def test_rows_are_found_by_filters_and_page_by_page(market: Network, tmp_path: Path) -> None:
+    publish(market, table(tmp_path))
+    licence = grant(market)
+
+    def found(**params: Any) -> list[str]:
+        return [row["act"] for row in market.ok(market.operator.get("/audit", params=params))["items"]]
+
+    assert found(product="nyc/flights") == ["licence.granted", "version.published", "product.published"]
+    assert found(subject=licence["id"]) == ["licence.granted"]
+    assert found(act="cluster.registered") == ["cluster.registered"] * 2
+    assert found(**{"from": "2999-01-01T00:00:00Z"}) == found(to="1999-01-01T00:00:00Z") == []
+    numbers, cursor = [], None
+    while not numbers or cursor is not None:
+        page = market.ok(market.operator.get("/audit", params={"limit": 3, **({"cursor": cursor} if cursor else {})}))
+        numbers += [row["sequence"] for row in page["items"]]
+        cursor = page["next_cursor"]
+    assert numbers == [row.sequence for row in reversed(rows(market))]
+    for wrong in ({"act": "licence.eaten"}, {"from": "yesterday"}, {"limit": 0}, {"cursor": "x"}):
+        assert market.operator.get("/audit", params=wrong).status_code in (400, 422)
+
+
+def verdict(network: Network, **params: Any) -> tuple[list[tuple[str, int]], str]:
+    """What all pages together tell: the faults, and the head."""
+    faults, cursor = list[tuple[str, int]](), None
+    while True:
+        page = network.ok(network.operator.get("/audit:verify", params={**params, **({"cursor": cursor} if cursor else {})}))
+        faults += [(fault["kind"], fault["sequence"]) for fault in page["faults"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return faults, page["head"]
+
+
+def tamper(network: Network, *statements: Any) -> None:
+    for statement in statements:
+        network.plane.store.write(lambda tx, statement=statement: tx.conn.execute(statement))  # type: ignore[misc]
+
+
+def test_what_is_done_to_the_log_is_found_in_pages_as_at_once(market: Network) -> None:
+    sound, head = verdict(market)
+    assert (sound, head) == ([], rows(market)[-1].hash)
+    assert verdict(market, limit=2, head=head) == ([], head)
+    last = rows(market)[-1].sequence
+    tamper(market, update(audit_table).where(audit_table.c.sequence == 3).values(document="{}"))
+    tamper(market, delete(audit_table).where(audit_table.c.sequence == 5))
+    tamper(market, delete(audit_table).where(audit_table.c.sequence == last))
+    expected = [("changed", 3), ("missing", 5), ("truncated", last - 1)]
+    assert verdict(market, head=head)[0] == expected
+    for limit in (1, 2, 3):
+        assert sorted(verdict(market, head=head, limit=limit)[0]) == expected
+    for wrong in ({"head": "abc"}, {"cursor": "e30"}, {"cursor": "bm9uZQ"}, {"limit": 0}):
+        assert market.operator.get("/audit:verify", params=wrong).status_code in (400, 422)
+
+
+def proof(network: Network, **params: Any) -> Any:
+    return network.ok(network.operator.get("/audit:prove", params={"product": "nyc/flights", **params}))
+
+
+def test_a_proof_lists_the_runs_and_finds_one_that_lies_outside_the_terms(network: Network, tmp_path: Path) -> None:
+    network.add_cluster("sh", cpu_hour="0.90 CNY")
+    network.add_cluster("us", jurisdiction="US", cpu_hour="0.10 CNY")
+    publish(network, table(tmp_path), jurisdictions=["CN"])
+    licence = grant(network)
+    done = [network.wait(network.submit(reads(name=f"run-{number}"))["id"]) for number in range(3)]
+    network.wait(network.submit(job("free"))["id"])
+    found = proof(network)
+    assert (found["holds"], found["outside"], found["faults"], found["head"]) == (True, 0, [], rows(network)[-1].hash)
+    assert {(run["job"], run["cluster"], run["licence"]) for run in found["runs"]} == {(item["id"], "sh", licence["id"]) for item in done}
+    assert proof(network, **{"from": "2999-01-01T00:00:00Z"})["runs"] == []
+    assert network.operator.get("/audit:prove", params={"product": "nyc/none"}).status_code == 404
+    assert network.operator.get("/audit:prove").status_code == 422
+
+    # Somebody moves a run in the tables, where the log does not follow.
+    tamper(network, update(runs_table).where(runs_table.c.job_id == done[0]["id"]).values(cluster="us"))
+    found = proof(network)
+    assert (found["holds"], found["outside"]) == (False, 1)
+    assert [run["against"] for run in found["runs"] if run["against"]] == [["the tables have it at us, and the audit log at sh"]]
+    tamper(network, update(runs_table).where(runs_table.c.job_id == done[0]["id"]).values(cluster="sh"))
+
+    # A run that the scheduler would not have placed, written down with all that belongs to it.
+    placed = next(row for row in rows(network) if row.act == "run.placed")
+    told = {**placed.parsed(), "cluster": "us", "jurisdiction": "US", "run": "job-x-1"}
+    forged = Entry(Act.RUN_PLACED, "job-x", "scheduler", placed.at, told, "acme", ["nyc/flights"])
+    network.plane.store.write(lambda tx: audit.append(tx.conn, [forged]))
+    found = proof(network)
+    assert (found["holds"], found["outside"], found["faults"]) == (False, 1, [])
+    [outside] = [run for run in found["runs"] if run["against"]]
+    assert (outside["run"], outside["cluster"]) == ("job-x-1", "us")
+    assert "may not be processed in US" in outside["against"][0]
+
+    # The same, made to look right: then the chain tells.
+    made = canonical({**told, "jurisdiction": "CN-SH", "cluster": "sh"})
+    tamper(network, update(audit_table).where(audit_table.c.subject == "job-x").values(document=made))
+    found = proof(network)
+    assert (found["holds"], found["outside"], [fault["kind"] for fault in found["faults"]]) == (False, 0, ["changed"])
+
+
+def test_a_log_that_begins_later_than_its_network_begins_with_what_holds(network: Network, tmp_path: Path) -> None:
+    network.add_cluster("sh")
+    publish(network, table(tmp_path))
+    licence = grant(network)
+    before = network.wait(network.submit(reads())["id"])
+    network.stop_server()
+    store = Store(network.settings.store_url)
+    store.write(lambda tx: tx.conn.execute(delete(audit_table)))
+    store.close()
+    network.start_server()
+    assert told(network)[:5] == [
+        ("cluster.registered", "sh"), ("product.published", "nyc/flights"), ("version.published", "nyc/flights@1"),
+        ("licence.granted", licence["id"]), ("server.started", rows(network)[4].subject),
+    ]  # fmt: skip
+    until(lambda: network.cluster("sh")["health"] == "healthy", "the member is back")
+    done = network.wait(network.submit(reads())["id"])
+    found = proof(network)
+    assert found["holds"], "what ran before the log began is not in it"
+    assert [run["job"] for run in found["runs"]] == [done["id"]] != [before["id"]]

@@ -1,0 +1,205 @@
+"""The proof that no run lay outside the terms of a product: every placement in the audit log is judged anew.
+
+The log tells how the product's terms, its versions and licences, and the members were when a run was placed: each row is taken in its
+order, so a run is judged by what had been written before it. It may use the licence alone that its row names. What the tables know of
+runs, and the log does not, lies outside too. The proof is as good as the log: its chain is verified on the way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from cluster.model import ClusterSpec
+from scheduler.chain import Act, AuditRow, Fault, Verifier
+from workloads.catalogue.licence import Licence
+from workloads.catalogue.policy import judge
+from workloads.catalogue.product import Product
+from workloads.spec import JobSpec, PlacementRules, split_ref
+
+M = TypeVar("M", bound=BaseModel)
+UNRECORDED = "the tables have this run, and the audit log does not"
+
+
+@dataclass(frozen=True)
+class JudgedRun:
+    """A run that read a product; nothing is in `against` when it lay within the terms. `row`: its number in the log, 0 for none."""
+
+    row: int
+    run: str
+    job: str
+    at: float
+    tenant: str
+    cluster: str
+    jurisdiction: str
+    purpose: str
+    kind: str
+    versions: tuple[str, ...]
+    licence: str | None
+    against: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was found. It holds when no run lay outside and the log is sound."""
+
+    product: str
+    since: float | None
+    until: float | None
+    rows: int
+    head: str
+    runs: tuple[JudgedRun, ...]
+    faults: tuple[Fault, ...]
+
+    @property
+    def outside(self) -> tuple[JudgedRun, ...]:
+        return tuple(run for run in self.runs if run.against)
+
+    @property
+    def holds(self) -> bool:
+        return not self.outside and not self.faults
+
+
+@dataclass
+class Prover:
+    """Takes all rows of a log in their order, and tells of the runs placed from `since` on and before `until`."""
+
+    product: str
+    since: float | None = None
+    until: float | None = None
+    verifier: Verifier = field(default_factory=Verifier)
+    runs: list[JudgedRun] = field(default_factory=list)
+    began_at: float | None = None  # When the log begins.
+    _terms: Product | None = None
+    _versions: set[str] = field(default_factory=set)
+    _licences: dict[str, Licence] = field(default_factory=dict)
+    _members: dict[str, ClusterSpec] = field(default_factory=dict)
+    _known: set[str] = field(default_factory=set)
+
+    @property
+    def knows_product(self) -> bool:
+        """Whether the log has told of the product."""
+        return self._terms is not None or bool(self._known)
+
+    def take(self, rows: Iterable[AuditRow]) -> None:
+        """Take the next rows."""
+        for row in rows:
+            self.verifier.feed((row,))
+            if self.began_at is None:
+                self.began_at = row.at
+            if (handle := _HANDLERS.get(row.act)) is not None:
+                handle(self, row)
+
+    def compare(self, runs: Iterable[tuple[str, str, float]]) -> None:
+        """Runs that the tables tell of, as (run, cluster, placed at): those since the log began must stand in it, with their place."""
+        where = {run.run: run.cluster for run in self.runs}
+        for name, cluster, at in runs:
+            if self.began_at is not None and at < self.began_at:
+                continue
+            if name in where and where[name] != cluster:
+                self._outside(name, cluster, at, f"the tables have it at {cluster}, and the audit log at {where[name]}")
+            elif name not in where and name not in self._known:
+                self._outside(name, cluster, at, UNRECORDED)
+
+    def proof(self) -> Proof:
+        """What was found; runs by time."""
+        faults = tuple(self.verifier.close())
+        runs = tuple(sorted(self.runs, key=lambda run: (run.at, run.row, run.run)))
+        return Proof(self.product, self.since, self.until, self.verifier.rows, self.verifier.last, runs, faults)
+
+    def _outside(self, name: str, cluster: str, at: float, why: str) -> None:
+        member = self._members.get(cluster)
+        jurisdiction = member.jurisdiction if member is not None else ""
+        self.runs.append(JudgedRun(0, name, name.rpartition("-")[0], at, "", cluster, jurisdiction, "", "", (), None, (why,)))
+
+    def _product(self, row: AuditRow) -> None:
+        if row.subject == self.product:
+            self._terms = _read(Product, row, "product")
+
+    def _version(self, row: AuditRow) -> None:
+        if row.act == Act.VERSION_WITHDRAWN:
+            self._versions.discard(row.subject)
+        elif row.act == Act.VERSION_PUBLISHED:
+            self._versions.add(row.subject)
+
+    def _licence(self, row: AuditRow) -> None:
+        if self.product in row.product_names and (licence := _read(Licence, row, "licence")) is not None:
+            self._licences[licence.id] = licence
+
+    def _member(self, row: AuditRow) -> None:
+        if row.act == Act.CLUSTER_REMOVED:
+            self._members.pop(row.subject, None)
+        elif (spec := _read(ClusterSpec, row, "cluster")) is not None:
+            self._members[row.subject] = spec
+
+    def _placed(self, row: AuditRow) -> None:
+        if self.product not in row.product_names:
+            return
+        document = _document(row)
+        self._known.add(str(document.get("run")))
+        if (self.since is not None and row.at < self.since) or (self.until is not None and row.at >= self.until):
+            return
+        try:
+            self.runs.append(self._judged(row, document))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            run = str(document.get("run", f"row {row.sequence}"))
+            why = ("its row is not readable",)
+            self.runs.append(JudgedRun(row.sequence, run, row.subject, row.at, row.tenant or "", "", "", "", "", (), None, why))
+
+    def _judged(self, row: AuditRow, told: dict[str, Any]) -> JudgedRun:
+        versions = tuple(sorted({ref for ref in told["inputs"].values() if split_ref(ref)[0] == self.product}))
+        licence, against = told["licences"].get(self.product), list[str]()
+        against += [f"{ref} was not published, or withdrawn, by then" for ref in versions if ref not in self._versions]
+        member = self._members.get(told["cluster"])
+        if member is None:
+            against.append(f"{told['cluster']} was no member then")
+        elif told["jurisdiction"] != member.jurisdiction:
+            against.append(f"{member.name} lay in {member.jurisdiction} by the log, and in {told['jurisdiction']} by this row")
+        if self._terms is None:
+            against.append(f"{self.product} was not published by then")
+        else:
+            place = member.jurisdiction if member is not None else told["jurisdiction"]
+            held = [self._licences[licence]] if licence in self._licences else []
+            refusals = judge(_spec(row, told), [(self._terms, held)], cluster=told["cluster"], jurisdiction=place, now=row.at)
+            against += [refusal.message for refusal in refusals]
+        return JudgedRun(
+            row.sequence, told["run"], row.subject, row.at, row.tenant or "", told["cluster"], told["jurisdiction"], told["purpose"],
+            told["kind"], versions, licence, tuple(against),
+        )  # fmt: skip
+
+
+_HANDLERS: dict[str, Callable[[Prover, AuditRow], None]] = {
+    Act.PRODUCT_PUBLISHED: Prover._product, Act.TERMS_CHANGED: Prover._product,
+    Act.VERSION_PUBLISHED: Prover._version, Act.VERSION_WITHDRAWN: Prover._version,
+    Act.LICENCE_GRANTED: Prover._licence, Act.LICENCE_REVOKED: Prover._licence,
+    Act.CLUSTER_REGISTERED: Prover._member, Act.CLUSTER_CHANGED: Prover._member, Act.CLUSTER_REMOVED: Prover._member,
+    Act.RUN_PLACED: Prover._placed,
+}  # fmt: skip
+
+
+def _document(row: AuditRow) -> dict[str, Any]:
+    try:
+        return row.parsed()
+    except ValueError:
+        return {}
+
+
+def _read(model: type[M], row: AuditRow, name: str) -> M | None:
+    """What a row says of a thing; None where it is not readable, which its hash tells too."""
+    try:
+        return model.model_validate_json(json.dumps(_document(row).get(name)))
+    except ValidationError:
+        return None
+
+
+def _spec(row: AuditRow, told: dict[str, Any]) -> JobSpec:
+    """As much of the job as its rights are judged by."""
+    only = told["only"]
+    rules = PlacementRules(jurisdictions=tuple(only["jurisdictions"]), clusters=tuple(only["clusters"]))
+    return JobSpec.model_construct(
+        name=row.subject, tenant=row.tenant or "", kind=told["kind"], purpose=told["purpose"], inputs=told["inputs"], placement=rules
+    )
