@@ -150,6 +150,20 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "cluster": "guizhou-guian", "backend": "ray", "mode": "pull", "role": "agent", "expires_at": None, "version": "0.1.0",
         "at": "2026-02-01T08:00:00Z", "known_as": None,
     },
+    "AuditVerdict": {
+        "rows": 12, "head": "8f14e45fceea167a5a36dedd4bea2543c1e6a3f0b1d2a4c5e6f708192a3b4c5d",
+        "faults": [{"kind": "changed", "sequence": 7, "message": "row 7 is not what was written: its hash is of something else"}],
+        "faults_count": 1, "next_cursor": None,
+    },
+    "ProofView": {
+        "product": "nyc-open-data/flights", "holds": True, "outside": 0, "rows": 12,
+        "head": "8f14e45fceea167a5a36dedd4bea2543c1e6a3f0b1d2a4c5e6f708192a3b4c5d", "faults": [],
+        "runs": [{
+            "row": 9, "run": "job-7k2mznq4wv3x-1", "job": "job-7k2mznq4wv3x", "at": "2026-03-01T08:00:00Z", "tenant": "acme",
+            "cluster": "shanghai-lingang", "jurisdiction": "CN-SH", "purpose": "research", "kind": "sql",
+            "versions": ["nyc-open-data/flights@1"], "licence": "lic-8d2c4b6a1e3f", "against": [],
+        }],
+    },
     "ClusterRuns": {
         "cluster": "guizhou-guian", "remote_id": "1bbdd407a6b342528da8a790be9c8e6bd9d5b02b23575a7f1c8133aa",
         "here": ["job-7k2mznq4wv3x-1"], "elsewhere": [],

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 import cluster.model
 import cluster.protocol
+import controlplane.api.audit_schemas
 import controlplane.api.batch_schemas
 import controlplane.api.explanation_schemas
 import controlplane.api.joining_schemas
@@ -35,6 +36,7 @@ PATH = ROOT / "docs" / "openapi.json"
 SOURCES = (
     controlplane.api.schemas,
     controlplane.api.queue_schemas,
+    controlplane.api.audit_schemas,
     controlplane.api.batch_schemas,
     controlplane.api.window_schemas,
     controlplane.api.explanation_schemas,
