@@ -35,6 +35,7 @@ job: plan submit list show wait logs cancel explain result receipt metrics
 speed: list
 target: list set
 token: create list revoke
+audit: list verify export prove
 bench: scale explain placement latency throughput map overhead distributed-sql
 """
 
