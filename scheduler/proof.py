@@ -162,9 +162,10 @@ class Prover:
         if self._terms is None:
             against.append(f"{self.product} was not published by then")
         else:
-            place = member.jurisdiction if member is not None else told["jurisdiction"]
+            place, level = (member.jurisdiction, member.security_level) if member is not None else (told["jurisdiction"], 0)
             held = [self._licences[licence]] if licence in self._licences else []
-            refusals = judge(_spec(row, told), [(self._terms, held)], cluster=told["cluster"], jurisdiction=place, now=row.at)
+            of_terms = [(self._terms, held)]
+            refusals = judge(_spec(row, told), of_terms, cluster=told["cluster"], jurisdiction=place, security_level=level, now=row.at)
             against += [refusal.message for refusal in refusals]
         return JudgedRun(
             row.sequence, told["run"], row.subject, row.at, row.tenant or "", told["cluster"], told["jurisdiction"], told["purpose"],

@@ -1,8 +1,8 @@
 """How long the SQL policy takes for a statement: `python -m tests.benchmarks.disclosure`.
 
 The 22 statements of TPC-H, each read anew (never from the prover's memory) under three sets of terms: none, hidden and masked
-columns, and answers about groups only. A statement that is refused counts as well. Times are of one process without the way to the child and back,
-which the last line gives.
+columns, and answers about groups only. A statement that is refused counts as well. Times are of one process without the way to the child
+and back, which the last line gives.
 """
 
 from __future__ import annotations

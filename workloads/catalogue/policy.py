@@ -145,7 +145,7 @@ def licence_used(spec: JobSpec, product: Product, licences: Iterable[Licence], j
     usable = [
         licence for licence in licences
         if licence.tenant == spec.tenant and licence.product == product.name
-        and _reach(licence, spec.purpose, jurisdiction, now) is _Reached.ALLOWED
+        and _reach(licence, spec, product, jurisdiction, now) is _Reached.ALLOWED
     ]  # fmt: skip
     latest = sorted(usable, key=lambda one: (one.revoked, -(one.expires_at.timestamp() if one.expires_at else inf), one.id))
     return latest[0].id if latest else None
