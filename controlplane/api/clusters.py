@@ -123,7 +123,7 @@ async def list_cluster_runs(name: str, _principal: Operator, plane: Plane) -> Cl
 
 @router.patch("/clusters/{name}")
 async def change_cluster(name: str, patch: ClusterPatch, principal: Operator, plane: Plane) -> ClusterView:
-    """Change labels, prices, bandwidth, the lease's end, carbon, the level of security, the store of results or what jobs of kind ray bring.
+    """Change labels, prices, bandwidth, the lease's end, carbon, the level of security, the store of results or the rules for kind ray.
 
     Running jobs keep their quotes. Each field replaces all of what was there: prices without tariffs take these away. A null takes
     carbon, result_store or ray_jobs away, and changes nothing else.
