@@ -13,7 +13,8 @@ from cluster.protocol import AheadFile
 from scheduler.ahead import Awaited, Planned, foreseen, planned, with_inputs
 from scheduler.clock import Clock
 from scheduler.forecast import Promises
-from scheduler.freeze import Candidate, read_market
+from scheduler.freeze import Candidate
+from scheduler.market import read_market
 from scheduler.outlook import Decision
 from scheduler.store import fleet
 from scheduler.store.session import Store

@@ -21,9 +21,10 @@ from scheduler.bells import CYCLE, Bells, job_bell
 from scheduler.dispatch import order_stop
 from scheduler.engine.reasons import FOR_GOOD, Reason
 from scheduler.errors import ConflictError, InvalidError, Problem, RefusedError
-from scheduler.freeze import Market, judge_at, read_market
+from scheduler.freeze import judge_at
 from scheduler.holds import open_predecessors
 from scheduler.lifecycle import FINAL, Cause, State
+from scheduler.market import Market, read_market
 from scheduler.store import access, arrays, audit, dependencies, fleet, jobs
 from scheduler.store.changes import Changes
 from scheduler.store.records import JobRecord

@@ -18,7 +18,8 @@ from scheduler.assess import InputData, assess, is_copied
 from scheduler.dispatch import input_file
 from scheduler.engine.reasons import Reason
 from scheduler.forecast import Promises
-from scheduler.freeze import Candidate, Market
+from scheduler.freeze import Candidate
+from scheduler.market import Market
 from scheduler.store.records import ClaimRecord, ClusterRecord
 from workloads.spec import JobSpec
 

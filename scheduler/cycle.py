@@ -30,8 +30,9 @@ from scheduler.engine.snapshot import Snapshot, Weights
 from scheduler.errors import StaleStateError
 from scheduler.flexible import with_later
 from scheduler.forecast import NO_PROMISES, Kept, chosen_hours, look_ahead, promises_of, with_forecast
-from scheduler.freeze import Candidate, Frozen, freeze, held_of, judge_jobs, read_market, read_world
+from scheduler.freeze import Candidate, Frozen, freeze, held_of, judge_jobs, read_world
 from scheduler.lifecycle import Cause, State
+from scheduler.market import read_market
 from scheduler.mixture import Scoring
 from scheduler.outlook import Decision
 from scheduler.past import Past

@@ -20,9 +20,10 @@ from scheduler.engine.verdicts import verdicts
 from scheduler.errors import NotFoundError
 from scheduler.flexible import with_later
 from scheduler.forecast import NO_PROMISES, Kept, StandingPromise, look_ahead, promises_of, with_forecast, with_promises
-from scheduler.freeze import Candidate, Frozen, World, freeze, judge_jobs, judge_spec, read_market, read_world
+from scheduler.freeze import Candidate, Frozen, World, freeze, judge_jobs, judge_spec, read_world
 from scheduler.holds import open_predecessors
 from scheduler.lifecycle import State
+from scheduler.market import read_market
 from scheduler.outlook import Decision, Expected, Outlook
 from scheduler.past import Past
 from scheduler.preemption import with_claims

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from cluster.health import Health
-from scheduler.assess import Assessment, InputData
+from scheduler.assess import Assessment
 from scheduler.device_books import device_table
 from scheduler.engine.aftermath import chosen_jobs, only_ways, with_resources
 from scheduler.engine.alternatives import joined_jobs, joined_ways
 from scheduler.engine.snapshot import Bools, Clusters, Floats, Further, Jobs, Nodes, Prefer, Queues, Snapshot, Windows
 from scheduler.engine.speeds import Rate
+from scheduler.market import Market, read_market
 from scheduler.past import Past
 from scheduler.quotas import HALF_LIVES, ceiling, kept, layout, preemption_of, recent_use
 from scheduler.store import arrays, catalogue, evictions, fleet, jobs
@@ -28,11 +29,9 @@ from scheduler.store.windows import list_windows
 from scheduler.topology import LEVELS, USUAL_TOPOLOGY, Topology
 from scheduler.ways import Way, class_of, judged
 from scheduler.windows import lines_of, window_arrays
-from workloads.catalogue.licence import Licence
-from workloads.catalogue.product import Product, ProductVersion
 from workloads.programs import program_hash
 from workloads.resources import Resources
-from workloads.spec import JobSpec, split_ref
+from workloads.spec import JobSpec
 
 USUAL_START_S = 1.0
 
@@ -50,27 +49,6 @@ class World:
     windows: tuple[WindowRecord, ...] = ()
     past: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # What queues used lately, by queue and resource.
     claims: tuple[ClaimRecord, ...] = ()  # Room that is kept for jobs.
-
-
-@dataclass(frozen=True)
-class Market:
-    """The part of the catalogue that some jobs refer to."""
-
-    products: Mapping[str, Product]
-    versions: Mapping[str, ProductVersion]
-    licences: Mapping[tuple[str, str], tuple[Licence, ...]]
-
-    def inputs(self, spec: JobSpec) -> tuple[InputData, ...]:
-        """The inputs of a job, by alias. KeyError when a reference is unknown."""
-        found = []
-        for alias, ref in sorted(spec.inputs.items()):
-            product = self.products[split_ref(ref)[0]]
-            found.append(InputData(alias, product, self.versions[ref], self.licences.get((spec.tenant, product.name), ())))
-        return tuple(found)
-
-    def tells_programs(self, spec: JobSpec) -> bool:
-        """Whether what a job's program is counts for its rights."""
-        return spec.kind != "sql" and any(not self.products[split_ref(ref)[0]].is_raw for ref in spec.inputs.values())
 
 
 @dataclass(frozen=True)
@@ -106,15 +84,6 @@ def read_world(conn: Connection, now: float, half_life_s: float | None = None) -
         queues=tuple(fleet.list_queues(conn)), runs=runs, windows=tuple(list_windows(conn, now)),
         past=recent_use([*runs, *ended], now, half_life_s) if half_life_s else {},
     )  # fmt: skip
-
-
-def read_market(conn: Connection, specs: Sequence[JobSpec]) -> Market:
-    """Read what these jobs refer to."""
-    names = {split_ref(ref)[0] for spec in specs for ref in spec.inputs.values()}
-    if not names:
-        return Market({}, {}, {})
-    tenants = {spec.tenant for spec in specs}
-    return Market(catalogue.products_named(conn, names), catalogue.versions_of(conn, names), catalogue.licences_of(conn, tenants, names))
 
 
 def judge_jobs(conn: Connection, world: World, waiting: Sequence[JobRecord], past: Past) -> tuple[Candidate, ...]:

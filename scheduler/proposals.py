@@ -25,7 +25,8 @@ from scheduler.engine.inquiry import Start
 from scheduler.engine.reasons import Reason
 from scheduler.engine.snapshot import FIRST_ACCELERATOR, ROUNDING, WHOLE, Bools, Floats, Ints
 from scheduler.engine.sooner import OpenNodes, largest
-from scheduler.freeze import Candidate, Market, held_of, held_vector, judge_at
+from scheduler.freeze import Candidate, held_of, held_vector, judge_at
+from scheduler.market import Market
 from scheduler.outlook import Outlook
 from scheduler.store.records import ClusterRecord
 from scheduler.topology import LEVELS

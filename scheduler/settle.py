@@ -20,8 +20,8 @@ from cluster.model import ClusterSpec
 from cluster.protocol import RunFinished, Usage
 from scheduler import acts
 from scheduler.assess import is_local
-from scheduler.freeze import Market, read_market
 from scheduler.lifecycle import Cause, State
+from scheduler.market import Market, read_market
 from scheduler.retry import GiveUp, Retry, decide
 from scheduler.store import fleet, rates
 from scheduler.store.changes import Changes

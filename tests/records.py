@@ -7,7 +7,8 @@ from typing import Any
 
 from cluster.health import Health
 from cluster.model import ClusterSpec, Node, NodeAccelerator
-from scheduler.freeze import Candidate, Market, World, held_by, judge_spec
+from scheduler.freeze import Candidate, World, held_by, judge_spec
+from scheduler.market import Market
 from scheduler.store.records import ClusterRecord, NodeRecord, QueueRecord, RunRecord
 from tests.unit.workloads.samples import prices
 from workloads.spec import JobSpec

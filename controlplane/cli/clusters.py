@@ -110,8 +110,7 @@ def register(
 
     document = read_document(file) if file else {}
     given = {"name": name, "backend": backend, "jurisdiction": jurisdiction, "mode": mode, "inbound_bandwidth_mib_s": inbound_bandwidth}
-    given |= {"on_lease_lost": on_lease_lost, "security_level": security_level}
-    document.update({key: value for key, value in given.items() if value is not None})
+    document |= _given(given | {"on_lease_lost": on_lease_lost, "security_level": security_level})
     prices = {"cpu_hour": cpu_price, "memory_gib_hour": memory_price, "transfer_gib": transfer_price}
     _merge(document, "prices", {**prices, "accelerator_hour": _pairs("--accelerator-price", accelerator_price)})
     _merge(document, "labels", _pairs("--label", label) or {})
@@ -124,6 +123,11 @@ def register(
         show(view, output, lambda found: print(f"registered {found.name} ({found.jurisdiction}, {found.mode} mode)"))
         if spec.mode == "pull" and join_token:
             _tell_agent(client, spec)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """What options say, without those that say nothing."""
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def _ray_jobs(switch: bool | None, wheelhouse: str | None) -> dict[str, Any]:
@@ -277,8 +281,8 @@ def change(
         raise usage("--no-tariffs, and the document has prices", "leave one of them out; prices without tariffs take these away")
     if no_carbon:
         document["carbon"] = None
-    given = {"on_lease_lost": on_lease_lost, "security_level": security_level}
-    document |= _ray_jobs(ray_jobs, wheelhouse) | _store(result_store) | {key: value for key, value in given.items() if value is not None}
+    given = _given({"on_lease_lost": on_lease_lost, "security_level": security_level})
+    document |= _ray_jobs(ray_jobs, wheelhouse) | _store(result_store) | given
     if not document and not no_tariffs:
         options = "--no-carbon, --no-tariffs, --on-lease-lost, --security-level, --ray-jobs, --wheelhouse or --result-store"
         remedy = f"give a document with -f FILE, {options}"

@@ -22,8 +22,9 @@ from scheduler.bells import Bells
 from scheduler.cycle import Cycle
 from scheduler.explain import explain
 from scheduler.forecast import NO_PROMISES, Kept
-from scheduler.freeze import held_by, read_market
+from scheduler.freeze import held_by
 from scheduler.lifecycle import Cause, State
+from scheduler.market import read_market
 from scheduler.outlook import Decision
 from scheduler.past import Past
 from scheduler.proposals import proposals

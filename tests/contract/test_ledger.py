@@ -12,8 +12,9 @@ from sqlalchemy.exc import DatabaseError
 
 from cluster.protocol import RunFinished, Usage
 from scheduler.balance import Fault, verify
-from scheduler.freeze import judge_at, read_market
+from scheduler.freeze import judge_at
 from scheduler.lifecycle import Cause, State
+from scheduler.market import read_market
 from scheduler.settle import Terms, end_run
 from scheduler.store import catalogue, fleet, ledger
 from scheduler.store.changes import Changes

@@ -11,7 +11,7 @@ import pytest
 from controlplane import prefetch
 from controlplane.prefetch import LOOK_S, Prefetch
 from scheduler.forecast import Promises, StandingPromise
-from scheduler.freeze import Market
+from scheduler.market import Market
 from tests.records import NOW, candidate, job_spec, member, world_of
 from tests.unit.scheduler.test_ahead import data, gz
 

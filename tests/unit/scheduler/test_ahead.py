@@ -12,7 +12,7 @@ from cluster.replicas import MOST_AHEAD, CacheState
 from scheduler.ahead import BEFORE_S, Awaited, foreseen, planned, with_inputs
 from scheduler.assess import InputData
 from scheduler.forecast import Saving, StandingPromise
-from scheduler.freeze import Market
+from scheduler.market import Market
 from scheduler.store.records import ClaimRecord, ClusterRecord
 from tests.records import NOW, candidate, job_spec, machine, member, world_of
 from tests.unit.workloads.samples import licence, product, version

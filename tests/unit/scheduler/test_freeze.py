@@ -12,7 +12,8 @@ from scheduler.engine.check import check
 from scheduler.engine.place import place
 from scheduler.engine.reasons import Reason
 from scheduler.engine.snapshot import Nodes
-from scheduler.freeze import USUAL_START_S, Market, World, freeze, held_by, held_vector
+from scheduler.freeze import USUAL_START_S, World, freeze, held_by, held_vector
+from scheduler.market import Market
 from scheduler.store.records import NodeRecord, RunRecord
 from tests.records import GIB, candidate, job_spec, machine, member, queue, run, world_of
 from tests.unit.workloads.samples import licence, prices, product, version
