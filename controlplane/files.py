@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -19,10 +18,12 @@ from pathlib import Path
 
 from cluster.full_disk import is_full
 from cluster.protocol import ResultFile
+from controlplane.incoming import Incoming
 from controlplane.run_logs import RunLogs
 
 RUN_ID = re.compile(r"^[a-z0-9-]{1,48}$")
 NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_. -]*(/[A-Za-z0-9_][A-Za-z0-9_. -]*)*$")
+MOST_SUMS = 4096
 
 
 class TooLargeError(Exception):
@@ -39,7 +40,7 @@ class RunFiles:
     def __init__(self, data_dir: Path, *, max_log_bytes: int, max_result_bytes: int) -> None:
         self.logs = RunLogs(data_dir / "logs", max_log_bytes)
         self._results, self._incoming, self._max_result = data_dir / "results", data_dir / "incoming", max_result_bytes
-        self._numbers = itertools.count()
+        self._numbers, self._sums = itertools.count(), _Sums()
         shutil.rmtree(self._incoming, ignore_errors=True)
         for folder in (self._results, self._incoming):
             folder.mkdir(parents=True, exist_ok=True)
@@ -75,13 +76,13 @@ class RunFiles:
         try:
             with _room_for(name):
                 with part.open("wb") as handle:
+                    incoming = Incoming(handle)
                     async for chunk in chunks:
                         size += len(chunk)
                         self.check_limit(name, size)
-                        handle.write(chunk)
-                    handle.flush()
-                    # The flush of a large file takes seconds, in which the event loop serves others.
-                    await asyncio.to_thread(os.fsync, handle.fileno())
+                        await incoming.add(chunk)
+                    found = await incoming.finish()
+                self._sums.note(part, path, found)
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 part.replace(path)
         finally:
@@ -91,7 +92,7 @@ class RunFiles:
         """The first announced file that did not arrive as announced; empty when all did."""
         for file in files:
             path = self.result_path(run_id, file.name)
-            if not path.is_file() or path.stat().st_size != file.size_bytes or _sha256(path) != file.sha256:
+            if not path.is_file() or path.stat().st_size != file.size_bytes or self._sums.of(path) != file.sha256:
                 return file.name
         return ""
 
@@ -105,7 +106,7 @@ class RunFiles:
                 path.replace(folder / path.name)
             shutil.rmtree(left, ignore_errors=True)
         found = sorted(folder.iterdir()) if folder.is_dir() else []
-        return [ResultFile(name=path.name, size_bytes=path.stat().st_size, sha256=_sha256(path)) for path in found]
+        return [ResultFile(name=path.name, size_bytes=path.stat().st_size, sha256=self._sums.of(path)) for path in found]
 
     def drop_results(self, run_id: str) -> None:
         """Remove what a run brought that did not succeed."""
@@ -119,6 +120,34 @@ class RunFiles:
         """Bytes of the files that a run has brought, without the one that comes again now."""
         folder = self._results / run_id
         return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path != besides)
+
+
+class _Sums:
+    """SHA-256 of files by their path. Those of files that arrived lately are known: to read a large one again takes longer than its
+    agent waits for an answer."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}
+
+    def note(self, lies: Path, path: Path, sha256: str) -> None:
+        """The sum of a file that is about to be moved to `path`."""
+        self._known.pop(path, None)
+        self._known[path] = _stamp(lies), sha256
+        if len(self._known) > MOST_SUMS:
+            del self._known[next(iter(self._known))]
+
+    def of(self, path: Path) -> str:
+        """Known, or found by reading all of it."""
+        stamp, known = self._known.get(path, (None, ""))
+        if stamp == _stamp(path):
+            return known
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @contextmanager
@@ -140,8 +169,3 @@ def _checked(pattern: re.Pattern[str], text: str) -> str:
     if not pattern.match(text):
         raise ValueError(f"{text!r} is not an acceptable name")
     return text
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from cluster.errors import WorkerGoneError
 from cluster.protocol import ResultFile, RunEvent, RunPart
@@ -82,14 +82,22 @@ async def fetch_file(path: Path, name: str, size: int, read: ReadOutput) -> Resu
     """Write a result file here chunk by chunk; it appears under its name when it is whole. Raises OSError, and what `read` raises."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     partial, digest, offset = path.with_name(f".{path.name}"), hashlib.sha256(), 0
+
+    def add(file: BinaryIO, chunk: bytes) -> None:
+        file.write(chunk)
+        digest.update(chunk)
+
     try:
         with partial.open("wb") as file:
             while offset < size:
                 chunk = await read(name, offset, CHUNK_BYTES)
                 if not chunk:
                     raise OSError(f"the result file {name} became shorter while it was read")
-                file.write(chunk)
-                digest.update(chunk)
+                if len(chunk) < CHUNK_BYTES:
+                    add(file, chunk)
+                else:
+                    # The agent serves other runs meanwhile.
+                    await asyncio.to_thread(add, file, chunk)
                 offset += len(chunk)
         partial.replace(path)
     finally:

@@ -16,6 +16,7 @@ from controlplane.api.auth import Buyer, Plane
 from controlplane.api.found_jobs import check_kept, load
 from controlplane.api.schemas import ResultView
 from controlplane.api.tenant_schemas import ResultPlace
+from controlplane.incoming import PIECE_BYTES
 from controlplane.result_store import MissingResultError, ResultStore, ResultStoreError, chunks
 from controlplane.tokens import Principal
 from controlplane.wiring import ControlPlane
@@ -28,6 +29,12 @@ from workloads.catalogue.s3 import CHUNK_BYTES
 router = APIRouter(tags=["jobs"])
 FILE: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
 GONE: dict[int | str, dict[str, Any]] = {410: {"description": "It is not kept any more"}}
+
+
+class _LargePieces(FileResponse):
+    """Each piece is a thread's turn, which takes longer than reading a small one."""
+
+    chunk_size = PIECE_BYTES
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ async def job_result_file(job_id: str, name: str, principal: Buyer, plane: Plane
 
     found = await run_in_threadpool(work)
     if isinstance(found, Path):
-        return FileResponse(found, filename=filename)
+        return _LargePieces(found, filename=filename)
     kind = mimetypes.guess_type(filename)[0] or "text/plain"
     headers = {"Content-Disposition": f'attachment; filename="{filename}"'}
     if isinstance(found, bytes):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
 import shutil
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import BinaryIO
 
 import httpx
 import pytest
 
+from cluster.protocol import ResultFile
 from controlplane.client import Client
 from controlplane.files import NoRoomError, RunFiles, TooLargeError
 
@@ -136,3 +139,40 @@ def test_what_earlier_runs_brought_becomes_a_later_ones(tmp_path: Path) -> None:
         assert place.missing("a-4", tuple(found)) == ""
         assert left(tmp_path) == ["results/a-4/part-1", "results/a-4/part-2"]
     assert place.result_sizes() == {"a-4": 6}
+
+
+def test_a_file_is_summed_as_it_comes_and_read_again_only_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = files(tmp_path, 64 * MIB)
+    asyncio.run(place.receive("a-1", "large", many(3)))
+    content = b"".join(bytes([index]) * MIB for index in range(3))
+    announced = ResultFile(name="large", size_bytes=3 * MIB, sha256=hashlib.sha256(content).hexdigest())
+    reads: list[object] = []
+
+    def read(handle: BinaryIO, name: str) -> object:
+        reads.append(handle)
+        return digest(handle, name)
+
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", read)
+    assert place.missing("a-1", (announced,)) == ""
+    assert reads == []
+    assert files(tmp_path, 64 * MIB).missing("a-1", (announced,)) == "", "a server that began since reads it"
+    assert len(reads) == 1
+    path = place.result_path("a-1", "large")
+    path.write_bytes(content[:-1] + b"x")
+    assert place.missing("a-1", (announced,)) == "large"
+
+
+def test_a_file_comes_in_pieces_of_any_size(tmp_path: Path) -> None:
+    place = files(tmp_path, 64 * MIB)
+    pieces = [b"a", b"b" * MIB, b"", b"c" * (2 * MIB + 5), b"d"]
+    receive(place, "mixed", *pieces)
+    assert place.result_path("a-1", "mixed").read_bytes() == b"".join(pieces)
+
+
+def test_a_large_file_is_brought_to_the_disk_as_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controlplane.incoming.SYNC_EVERY_BYTES", 4 * MIB)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_size))
+    asyncio.run(files(tmp_path, 64 * MIB).receive("a-1", "large", many(10)))
+    assert synced == [4 * MIB, 8 * MIB, 10 * MIB]
