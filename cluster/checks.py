@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -68,6 +69,16 @@ def clock_off_s(at: float, asked_at: float, answered_at: float) -> float:
     All in seconds since the epoch, the latter two by this machine's clock.
     """
     return max(at - answered_at, 0.0) + min(at - asked_at, 0.0)
+
+
+def date_off_s(date: str, asked_at: float, answered_at: float) -> float | None:
+    """The same for a clock that is told by the header of an answer, which names the second and not more; None where it tells none."""
+    try:
+        second = parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError):
+        return None
+    early, late = (clock_off_s(at, asked_at, answered_at) for at in (second, second + 1))
+    return 0.0 if early <= 0 <= late else min(early, late, key=abs)
 
 
 def clock_found(name: CheckName, whose: str, off_s: float, limit_s: float) -> Check:

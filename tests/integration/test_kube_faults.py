@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import datetime as dt
+import json
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -222,6 +226,72 @@ def test_a_namespace_that_is_deleted_takes_its_runs_along(kubelet: Kubelet, tmp_
             assert (finished.outcome, finished.category) == ("failed", "start_failed")
 
     asyncio.run(scenario())
+
+
+def test_a_namespace_that_is_made_anew_takes_runs_again(kubelet: Kubelet, tmp_path: Path) -> None:
+    run, other = script("node-1", "sleep 600"), script("node-2", COUNTS.format(tmp_path / "ledger"))
+
+    async def scenario() -> None:
+        async with scene(kubelet, "reborn", tmp_path) as here:
+            await here.started(run)
+            here.operator.send("DELETE", "/api/v1/namespaces/reborn", {}).raise_for_status()
+            assert (await here.ended(run)).outcome == "lost"
+            await here.until(lambda: here.operator.send("GET", "/api/v1/namespaces/reborn", {}).status_code == 404, "it is gone")
+            kubelet.servers.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "reborn"}})
+            assert (await here.run(other)).outcome == "succeeded"
+            await forget(here, run.run_id, other.run_id)
+
+    asyncio.run(scenario())
+    assert (tmp_path / "ledger").read_text() == "once\n"
+
+
+@pytest.mark.parametrize("off_s", [-900.0, 900.0], ids=["behind", "ahead"])
+def test_an_agent_whose_clock_is_off_goes_by_the_clock_of_the_api_server(kubelet: Kubelet, tmp_path: Path, off_s: float) -> None:
+    """Its pods go by theirs when they ask whether they have come too late."""
+    client = KubeClient(Access(kubelet.servers.kubeconfig(ADMIN), namespace=SPACE), clock=lambda: time.time() + off_s)
+    backend = KubernetesBackend(client, FixedStock(kubelet), settings_of(SPACE), tmp_path / "agent", start_limit_s=200.0)
+    run = script("node-1", COUNTS.format(tmp_path / "ledger"))
+
+    async def scenario() -> None:
+        async with scene(kubelet, SPACE, tmp_path, backend) as here:
+            finished = await here.run(run)
+            assert (finished.outcome, finished.message) == ("succeeded", "")
+            (secret,) = here.operator.items("secrets", f"cpn.dev/run={run.run_id}")
+            made_at = dt.datetime.fromisoformat(secret["metadata"]["creationTimestamp"]).timestamp()
+            start_by = json.loads(base64.b64decode(secret["data"]["seating.json"]))["start_by"]
+            assert abs(start_by - made_at - 200.0) < 30.0
+            await forget(here, run.run_id)
+
+    asyncio.run(scenario())
+    assert (tmp_path / "ledger").read_text() == "once\n"
+
+
+def test_a_server_that_is_too_busy_is_asked_again_when_it_says(kubelet: Kubelet, tmp_path: Path) -> None:
+    run = request(("node-1", "node-2"), command=("sh", "main.sh"), files={"main.sh": COUNTS.format(tmp_path / "ledger")})
+    message = {"kind": "Status", "code": 429, "reason": "TooManyRequests", "message": "the server is overloaded"}
+
+    def busy(api: FaultyApi, *words: str, times: int, after_s: int) -> None:
+        api.fail(*words, status=429, times=times, document=message, headers={"Retry-After": str(after_s)})
+
+    async def scenario(api: FaultyApi) -> None:
+        client = KubeClient(Access(api.kubeconfig(ADMIN), namespace=SPACE))
+        backend = KubernetesBackend(client, FixedStock(kubelet), settings_of(SPACE), tmp_path / "agent")
+        async with scene(kubelet, SPACE, tmp_path, backend) as here:
+            busy(api, "POST", "/secrets", times=1, after_s=7)
+            busy(api, "PATCH", "/jobs/", times=2, after_s=1)
+            busy(api, "GET", "/log", times=6, after_s=1)
+            begun = time.monotonic()
+            await here.backend.start(run)
+            finished = await here.ended(run)
+            assert (finished.outcome, finished.message) == ("succeeded", "")
+            assert time.monotonic() - begun >= 7 + 1 + 1, "as long as it asked"
+            assert api.asked[f"POST /api/v1/namespaces/{SPACE}/secrets"] == 2, "and not more often"
+            busy(api, "DELETE", times=3, after_s=1)
+            await forget(here, run.run_id)
+
+    with running_faulty_api(tmp_path, kubelet.servers) as api:
+        asyncio.run(scenario(api))
+    assert (tmp_path / "ledger").read_text() == "once\n" * 2
 
 
 def test_a_node_that_is_gone_has_lost_its_runs(kubelet: Kubelet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

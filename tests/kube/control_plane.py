@@ -33,6 +33,10 @@ READY_S = 90.0  # Some 7 s where nothing else is running.
 GRACE_S = 2.0
 # Without a kubelet's controllers: no lease makes a node of the stand-in fail, and no service account has a secret.
 CONTROLLERS = "job,garbagecollector,namespace,podgc"
+# With the controller that gives up nodes from which nothing is heard, in seconds instead of minutes.
+SILENT_S = 10
+OF_NODES = (f"--controllers={CONTROLLERS},nodelifecycle", "--node-monitor-period=1s", f"--node-monitor-grace-period={SILENT_S}s")
+SOON_GIVEN_UP = ("--default-unreachable-toleration-seconds=1", "--default-not-ready-toleration-seconds=1")
 
 
 def binaries() -> Path | None:
@@ -45,8 +49,8 @@ def binaries() -> Path | None:
 class Kubernetes:
     """The servers' processes, and an administrator's way in."""
 
-    def __init__(self, directory: Path, programs: Path) -> None:
-        self.directory, self._programs = directory, programs
+    def __init__(self, directory: Path, programs: Path, *, loses_nodes: bool = False) -> None:
+        self.directory, self._programs, self._loses_nodes = directory, programs, loses_nodes
         self._children: dict[str, Leashed] = {}
         self._etcd, self._peers, self._port = (free_port() for _ in range(3))
         self.url = f"https://127.0.0.1:{self._port}"
@@ -58,7 +62,8 @@ class Kubernetes:
         config = f"--kubeconfig={self.directory}/{ADMIN}.kubeconfig"
         loose = (config, "--leader-elect=false", "--port=0", "--secure-port=0", "--kube-api-qps=5000", "--kube-api-burst=5000")
         accounts = (f"--service-account-private-key-file={self.directory}/accounts.key", f"--root-ca-file={self.ca_file}")
-        self._spawn("kube-controller-manager", *loose, *accounts, "--use-service-account-credentials=true", f"--controllers={CONTROLLERS}")
+        controllers = OF_NODES if self._loses_nodes else (f"--controllers={CONTROLLERS}",)
+        self._spawn("kube-controller-manager", *loose, *accounts, "--use-service-account-credentials=true", *controllers)
         self._spawn("kube-scheduler", *loose)
 
     def start_store(self) -> None:
@@ -81,6 +86,7 @@ class Kubernetes:
             "--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.0.0.0/24",
             "--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition",
             "--endpoint-reconciler-type=none", "--kubelet-preferred-address-types=InternalIP",
+            *(SOON_GIVEN_UP if self._loses_nodes else ()),
         )  # fmt: skip
         until(lambda: self._answers(f"{self.url}/readyz", "kube-apiserver"), "the API server is ready", READY_S)
 
@@ -191,11 +197,11 @@ def path_of(item: dict[str, Any]) -> str:
 
 
 @contextmanager
-def running_kubernetes(directory: Path) -> Iterator[Kubernetes]:
-    """A control plane that ends with the context."""
+def running_kubernetes(directory: Path, *, loses_nodes: bool = False) -> Iterator[Kubernetes]:
+    """A control plane that ends with the context. `loses_nodes`: nodes have to report themselves, as to any other."""
     programs = binaries()
     assert programs is not None, MISSING
-    servers = Kubernetes(directory, programs)
+    servers = Kubernetes(directory, programs, loses_nodes=loses_nodes)
     try:
         servers.start()
         yield servers

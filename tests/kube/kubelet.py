@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import json
 import ssl
 import threading
@@ -51,13 +52,15 @@ def node_object(name: str, port: int, *, cpu: int = 8, gib: int = 16, labels: di
 
 
 class Kubelet:
-    """All nodes of a test's cluster. `start` returns when their pods are looked for."""
+    """All nodes of a test's cluster. `start` returns when their pods are looked for. `beat_s`: how often they report themselves, if so."""
 
-    def __init__(self, servers: Kubernetes, folder: Path, nodes: list[dict[str, Any]] | None = None) -> None:
+    def __init__(self, servers: Kubernetes, folder: Path, nodes: list[dict[str, Any]] | None = None, *, beat_s: float = 0.0) -> None:
         self.servers, self._folder = servers, folder
         self.port = free_port()
         self.nodes = nodes or [node_object(name, self.port) for name in ("node-1", "node-2")]
         self.pods: dict[str, LocalPod] = {}
+        self._beat_s = beat_s
+        self._lost: set[str] = set()
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._loop = asyncio.new_event_loop()
         self._watching = threading.Event()
@@ -72,6 +75,17 @@ class Kubelet:
                 client.post("/api/v1/nodes", json=node).raise_for_status()
         self._thread.start()
         assert self._watching.wait(READY_S), "the stand-in for kubelets did not begin to watch"
+
+    def lose(self, node: str) -> None:
+        """The machine is gone: nothing of it runs, reports itself or answers any more."""
+
+        def fall() -> None:
+            self._lost.add(node)
+            for local in self.pods.values():
+                if local.pod["spec"]["nodeName"] == node:
+                    local.kill()
+
+        self._loop.call_soon_threadsafe(fall)
 
     def stop(self) -> None:
         """End all pods' processes and leave. Raises what broke it, if something did."""
@@ -98,6 +112,8 @@ class Kubelet:
             watches = [asyncio.create_task(self._follow(path, take)) for path, take in (
                 ("/api/v1/pods", self._take), ("/api/v1/secrets", self._refresh),
             )]  # fmt: skip
+            if self._beat_s:
+                watches.append(asyncio.create_task(self._beat()))
             stop = asyncio.create_task(self._stop.wait())
             await asyncio.wait([*watches, stop], return_when=asyncio.FIRST_COMPLETED)
             ended = [watch for watch in watches if watch.done()]
@@ -138,7 +154,7 @@ class Kubelet:
 
     def _take(self, kind: str, pod: dict[str, Any]) -> None:
         uid, node = pod["metadata"]["uid"], pod["spec"].get("nodeName")
-        if node not in {known["metadata"]["name"] for known in self.nodes}:
+        if node not in {known["metadata"]["name"] for known in self.nodes} or node in self._lost:
             return
         if kind == "DELETED":
             if uid in self.pods:
@@ -172,7 +188,20 @@ class Kubelet:
             answer = client.get(f"/api/v1/namespaces/{namespace}/{plural}/{name}")
         return answer.json() if answer.status_code == httpx.codes.OK else None
 
+    async def _beat(self) -> None:
+        """Report the nodes that are there, as a kubelet does."""
+        while True:
+            heard_at = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": heard_at}
+            for node in self.nodes:
+                if node["metadata"]["name"] not in self._lost:
+                    path = f"/api/v1/nodes/{node['metadata']['name']}/status"
+                    await self._insist("PATCH", path, {"status": {"conditions": [ready]}}, MERGE)
+            await asyncio.sleep(self._beat_s)
+
     async def _report(self, pod: dict[str, Any], status: dict[str, Any]) -> None:
+        if pod["spec"]["nodeName"] in self._lost:
+            return
         await self._insist("PATCH", f"{_path(pod)}/status", {"status": status}, MERGE)
 
     async def _let_go(self, pod: dict[str, Any]) -> None:
@@ -213,11 +242,15 @@ class Kubelet:
         local = self._called(where["namespace"], where["pod"])
         if local is None:
             raise web.HTTPNotFound(text=f"pod {where['pod']} is not here")
+        if local.pod["spec"]["nodeName"] in self._lost:
+            raise web.HTTPBadGateway(text="nobody is at home")
         follow = request.query.get("follow", "false") in ("true", "1")
         answer = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await answer.prepare(request)
         with local.log.open("rb") as log:
             while True:
+                if local.pod["spec"]["nodeName"] in self._lost:
+                    return _hung_up(request, answer)
                 last = local.over.is_set() or not follow
                 with contextlib.suppress(ConnectionError):
                     while data := log.read(65536):
@@ -237,14 +270,20 @@ class Kubelet:
         return found[-1] if found else None
 
 
+def _hung_up(request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:
+    if request.transport is not None:
+        request.transport.abort()
+    return answer
+
+
 def _path(pod: dict[str, Any]) -> str:
     return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
 
 
 @contextmanager
-def running_kubelet(servers: Kubernetes, folder: Path) -> Iterator[Kubelet]:
+def running_kubelet(servers: Kubernetes, folder: Path, *, beat_s: float = 0.0) -> Iterator[Kubelet]:
     """Two nodes of 8 cores and 16 GiB; at the end none of their pods' processes is left."""
-    kubelet = Kubelet(servers, folder)
+    kubelet = Kubelet(servers, folder, beat_s=beat_s)
     kubelet.start()
     try:
         yield kubelet

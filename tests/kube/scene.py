@@ -91,13 +91,13 @@ class Scene:
 
 @asynccontextmanager
 async def scene(
-    kubelet: Kubelet, space: str, directory: Path, backend: KubernetesBackend | None = None, **limits: Any
+    kubelet: Kubelet, space: str, directory: Path, backend: KubernetesBackend | None = None, *, wait_s: float = WAIT_S, **limits: Any
 ) -> AsyncIterator[Scene]:
     """An open backend that has adopted what was there. At the end it disconnects, and what runs goes on."""
     namespace(kubelet, space)
     backend = backend or member(kubelet, space, directory, **limits)
     await backend.open()
-    watch = Watch(backend, WAIT_S)
+    watch = Watch(backend, wait_s)
     try:
         await backend.adopt()
         yield Scene(backend, watch, Operator(kubelet.servers, space))

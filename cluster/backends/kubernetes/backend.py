@@ -62,7 +62,7 @@ class KubernetesBackend:
     ) -> None:  # fmt: skip
         self._client, self._stock, self._directory, self._forget_limit_s = client, stock, directory, forget_limit_s
         self._board = Board(client, settings.namespace, settings.cluster, self._notice, seconds=time.monotonic)
-        self._tools = Tools(Maker(client, settings, time.time, start_limit_s), self._board)
+        self._tools = Tools(Maker(client, settings, client.now, start_limit_s), self._board)
         self._abilities = Abilities(self._tools.maker, self._board, time.monotonic)
         self._attempts: dict[str, PodAttempt] = {}
         self._nodes: set[str] = set()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.rest import RESTResponse
 
 from cluster.backends.kubernetes.access import Access, connect
+from cluster.checks import date_off_s
 from cluster.errors import (
     AlreadyThereError,
     AuthenticationError,
@@ -44,7 +46,7 @@ CONNECT_S, ANSWER_S = 5.0, 30.0
 WATCH_S, SILENCE_S = 120, 20.0
 TRIES, LONGEST_PAUSE_S, USUAL_PAUSE_S = 4, 5.0, 1.0
 # The pauses of those who ask until there is an answer.
-AGAIN_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+AGAIN_S, MOST_REST_S = (0.2, 0.5, 1.0, 2.0, 5.0), 60.0
 PAGE = 500
 _TURNS = 3
 Pause = Callable[[float], Awaitable[None]]
@@ -87,11 +89,16 @@ class KubeClient:
     NotThereError, AlreadyThereError, InvalidObjectError or another PermanentError when it will not.
     """
 
-    def __init__(self, access: Access, *, pause: Pause = asyncio.sleep) -> None:
+    def __init__(self, access: Access, *, pause: Pause = asyncio.sleep, clock: Callable[[], float] = time.time) -> None:
         self.access = access
-        self._pause = pause
+        self._pause, self._clock = pause, clock
+        self._ahead_s = 0.0
         self._api: ApiClient | None = None
         self._connecting = asyncio.Lock()
+
+    def now(self) -> float:
+        """Seconds since the epoch by the API server's clock, which its pods share, as its newest answer told it."""
+        return self._clock() + self._ahead_s
 
     async def get(self, path: str, **query: str) -> Document:
         """One object, or a list whole."""
@@ -184,9 +191,12 @@ class KubeClient:
         self, method: str, path: str, query: dict[str, str] | None = None, body: Document | None = None, content: str = ""
     ) -> Answer:  # fmt: skip
         """Any call; `content` is the type of its body, JSON if empty."""
-        timeout = aiohttp.ClientTimeout(total=ANSWER_S, connect=CONNECT_S)
+        timeout, asked_at = aiohttp.ClientTimeout(total=ANSWER_S, connect=CONNECT_S), self._clock()
         response = await self._insist(_Call(method, path, query or {}, body, content), timeout)
-        return Answer(_document(await _read(response, path), path), response.headers.get("Date", ""))
+        date = response.headers.get("Date", "")
+        ahead_s = date_off_s(date, asked_at, self._clock())
+        self._ahead_s = self._ahead_s if ahead_s is None else ahead_s
+        return Answer(_document(await _read(response, path), path), date)
 
     async def close(self) -> None:
         """Hang up. A later call connects anew."""
@@ -228,6 +238,12 @@ class KubeClient:
             if self._api is used:
                 self._api = await connect(self.access)
                 await used.close()
+
+
+def rest_s(error: Exception, tries: int) -> float:
+    """How long to rest after so many tries and one more that ended so: as long as a busy server asks, within bounds."""
+    usual = AGAIN_S[min(tries, len(AGAIN_S) - 1)]
+    return max(usual, min(error.retry_after_s, MOST_REST_S)) if isinstance(error, BusyError) else usual
 
 
 def _hang_up(response: RESTResponse) -> None:

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from cluster.backends.kubernetes.access import Access, AccessError
@@ -20,7 +19,7 @@ from cluster.backends.kubernetes.inventory import IDENTITY, NODES, VERSION
 from cluster.backends.kubernetes.nodes import Machine, machine_of
 from cluster.backends.kubernetes.rights import RIGHTS, Right, asked_for, missing_words, remedy
 from cluster.backends.kubernetes.taints import read_toleration
-from cluster.checks import CLOCK_S, Check, CheckName, Examination, clock_found, clock_off_s, failed, failures, passed, skipped
+from cluster.checks import CLOCK_S, Check, CheckName, Examination, clock_found, date_off_s, failed, failures, passed, skipped
 from cluster.errors import AuthenticationError, ClusterError, ForbiddenError, NotThereError
 from cluster.model import KubernetesEndpoint
 
@@ -224,11 +223,7 @@ def _version(document: Document) -> Check:
 
 
 def _clock(date: str, asked_at: float, answered_at: float) -> Check:
-    """The server's clock by the header of its answer, which names the second and not more."""
-    try:
-        second = parsedate_to_datetime(date).timestamp()
-    except (ValueError, TypeError):
+    off_s = date_off_s(date, asked_at, answered_at)
+    if off_s is None:
         return skipped(["kube-clock"], "the API server does not tell its time")[0]
-    early, late = (clock_off_s(at, asked_at, answered_at) for at in (second, second + 1))
-    off_s = 0.0 if early <= 0 <= late else min(early, late, key=abs)
     return clock_found("kube-clock", "the API server's clock", off_s, CLOCK_S)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from cluster.backends.kubernetes.client import AGAIN_S, KubeClient
+from cluster.backends.kubernetes.client import AGAIN_S, KubeClient, rest_s
 from cluster.backends.kubernetes.objects import CONTAINER
 from cluster.backends.kubernetes.pods import PodFacts
 from cluster.backends.kubernetes.records import RecordReader
@@ -56,7 +56,7 @@ class Listener:
                 raise WorkerGoneError(f"the log of {pod.name} has the result and cannot be read: {error}") from error
             except ClusterError as error:
                 log.warning("the log of %s cannot be read now: %s", pod.name, error)
-            await asyncio.sleep(AGAIN_S[min(tries, len(AGAIN_S) - 1)])
+                await asyncio.sleep(rest_s(error, tries))
             tries += 1
 
     def hang_up(self) -> None:
@@ -78,6 +78,7 @@ class Listener:
         tries = 0
         while not self.heard_end:
             assert self._pod is not None
+            pause_s = AGAIN_S[min(tries, len(AGAIN_S) - 1)]
             # What it wrote is all there, if it had ended before it was asked for.
             last = self._pod.over
             try:
@@ -88,12 +89,13 @@ class Listener:
                 return
             except ClusterError as error:
                 log.warning("the log of %s cannot be read now: %s", self._pod.name, error)
+                pause_s = rest_s(error, tries)
                 if last and isinstance(error, PermanentError) and tries >= TRIES_AT_REFUSED:
                     self.reader.strays_of(str(error))
                     self.silent = True
             if self.silent:
                 return
-            await asyncio.sleep(AGAIN_S[min(tries, len(AGAIN_S) - 1)])
+            await asyncio.sleep(pause_s)
             tries += 1
 
     async def _read(self, name: str, take: Callable[[Batch], None]) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.backends.kubernetes.board import Board
-from cluster.backends.kubernetes.client import AGAIN_S
+from cluster.backends.kubernetes.client import rest_s
 from cluster.backends.kubernetes.listening import Listener
 from cluster.backends.kubernetes.making import Maker
 from cluster.backends.kubernetes.objects import rank_of
@@ -98,7 +98,7 @@ class PodAttempt(Attempt):
                 return await self._maker.is_there(self.run.run_id)
             except ClusterError as error:
                 log.warning("run %s cannot be looked for yet, trying again: %s", self.run.run_id, error)
-            await asyncio.sleep(AGAIN_S[min(tries, len(AGAIN_S) - 1)])
+                await asyncio.sleep(rest_s(error, tries))
             tries += 1
 
     async def _make(self) -> bool:
@@ -110,12 +110,12 @@ class PodAttempt(Attempt):
                 return True
             except TransientError as error:
                 log.warning("run %s is not made yet, trying again: %s", self.run.run_id, error)
+                await asyncio.wait([self._stopping], timeout=rest_s(error, tries))
             except PermanentError as error:
                 # Unless an answer was lost before it nobody's work can have begun, so what cannot be looked for is not waited for.
                 await self._take_down(1.0, insist=tries > 0)
                 self._end_all("failed", "start_failed", str(error))
                 return False
-            await asyncio.wait([self._stopping], timeout=AGAIN_S[min(tries, len(AGAIN_S) - 1)])
             tries += 1
         outcome, grace_s = self._stopping.result()
         await self._take_down(grace_s)
@@ -128,7 +128,7 @@ class PodAttempt(Attempt):
         if not new:
             with contextlib.suppress(ClusterError):
                 by = await self._maker.start_by(self.run.run_id)
-                left_s = None if by is None else by - time.time()
+                left_s = None if by is None else by - self._maker.now()
         return asyncio.get_running_loop().time() + max(left_s or 0.0, 0.0)
 
     async def _watch_over(self, start_by: float) -> None:
@@ -190,6 +190,9 @@ class PodAttempt(Attempt):
             self._end_worker(pod.rank, end_without_word(pod, listener.reader.taken > 0, listener.reader.strays))
         elif pod.over:
             self._judge_log(pod, now)
+        elif pod.leaves_s is not None and self._has_been(pod.rank, "leaving", now, pod.leaves_s + UNANSWERED_S):
+            where = f"its pod {pod.name} was told to end by somebody else, or because its node does not answer"
+            self._end_rank(pod.rank, "lost", "lost", f"{where}, and {pod.node or 'no node'} did not say that it did")
         elif not pod.started and (pod.reason in HOPELESS or late):
             within = "" if pod.reason in HOPELESS else f" within {self._maker.start_limit_s:g} s"
             self._end_rank(pod.rank, "failed", "start_failed", f"its pod did not start{within}: {pod.why or 'no reason is given'}")
@@ -205,9 +208,9 @@ class PodAttempt(Attempt):
             self._hung_up = True
             listener.hang_up()
 
-    def _has_been(self, rank: int, state: str, now: float) -> bool:
-        """Whether a rank has been in a state for LAST_WORDS_S."""
-        return now - self._since.setdefault((rank, state), now) >= LAST_WORDS_S
+    def _has_been(self, rank: int, state: str, now: float, seconds: float | None = None) -> bool:
+        """Whether a rank has been in a state for so long, else for LAST_WORDS_S."""
+        return now - self._since.setdefault((rank, state), now) >= (LAST_WORDS_S if seconds is None else seconds)
 
     def _hear(self, rank: int, batch: Batch) -> None:
         """Take in news. A pod that was told to end does not know why; whoever knows it says so."""
@@ -260,15 +263,16 @@ class PodAttempt(Attempt):
             try:
                 if not await self._maker.end(self.run, ranks, 0.0 if overdue else max(grace_s, 1.0)):
                     return
-                tries = 0
+                tries, pause_s = 0, LOOK_S
             except ClusterError as error:
                 log.warning("pods of run %s are not ended yet: %s", self.run.run_id, error)
                 if isinstance(error, PermanentError) and not insist:
                     return
+                pause_s = max(LOOK_S, rest_s(error, tries))
                 tries += 1
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), max(LOOK_S, AGAIN_S[min(tries, len(AGAIN_S) - 1)]))
+                await asyncio.wait_for(self._changed.wait(), pause_s)
 
     async def _collect(self, end: dict[str, Any]) -> tuple[ResultFile, ...]:
         """The result's files as they came with the log, or as they lie in a store. Raises WorkerGoneError when one did not come."""

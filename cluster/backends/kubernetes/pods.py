@@ -8,6 +8,7 @@
 | OOMKilled | failed as `out_of_memory` |
 | DeadlineExceeded | failed as `max_runtime` |
 | Evicted, Preempting, Shutdown, NodeLost; a pod or Job that is gone | lost |
+| a pod that was told to end and is still there when its time for that is long over | lost: its node does not answer |
 | any other end of which the worker told nothing | failed as `infrastructure` |
 """
 
@@ -30,7 +31,8 @@ MOST_LETTERS = 1000
 class PodFacts:
     """One pod; a rank of -1 is none of ours.
 
-    `started`: its container has run; `over`: it will not run any more; `why`: the words of its wait or its end.
+    `started`: its container has run; `over`: it will not run any more; `why`: the words of its wait or its end; `leaves_s`: it was told
+    to end within so many seconds.
     """
 
     name: str
@@ -43,6 +45,7 @@ class PodFacts:
     reason: str
     why: str
     exit_code: int | None
+    leaves_s: float | None = None
 
 
 def read_pod(pod: Document) -> PodFacts:
@@ -58,6 +61,7 @@ def read_pod(pod: Document) -> PodFacts:
         created=metadata.get("creationTimestamp", ""), started="running" in state or bool(terminated),
         over=phase in ("Succeeded", "Failed"), reason=reason, why=f"{reason}: {message}"[:MOST_LETTERS] if message else reason,
         exit_code=terminated.get("exitCode"),
+        leaves_s=float(metadata.get("deletionGracePeriodSeconds") or 0) if metadata.get("deletionTimestamp") else None,
     )  # fmt: skip
 
 
