@@ -25,9 +25,9 @@ pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(400)]
 SPACE, WAIT_S = "lost", 180.0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def kubelet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubelet]:
-    """Servers and nodes of this file's own, for it loses one."""
+    """Servers and nodes of a test's own, for it loses one."""
     folder = tmp_path_factory.mktemp("kube")
     with running_kubernetes(folder, loses_nodes=True) as servers, running_kubelet(servers, folder / "pods", beat_s=1.0) as found:
         yield found
@@ -70,5 +70,27 @@ def test_runs_on_a_node_that_is_gone_are_lost_and_all_others_go_on(
             for run in (gang, there, here_too):
                 await here.backend.forget(run.run_id)
             await here.until(lambda: here.operator.names() == [], "not even what the lost node cannot let go of is left")
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_is_taken_out_of_the_cluster_takes_its_runs_along(kubelet: Kubelet, tmp_path: Path) -> None:
+    there, here_too = script("node-2", "sleep 600"), script("node-1", "sleep 600")
+
+    async def scenario() -> None:
+        kubelet.servers.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}})
+        async with scene(kubelet, SPACE, tmp_path, watching(kubelet, tmp_path / "agent"), wait_s=WAIT_S) as here:
+            await asyncio.gather(here.started(there), here.started(here_too))
+            kubelet.lose("node-2")
+            here.operator.send("DELETE", "/api/v1/nodes/node-2", {}).raise_for_status()
+            finished = await here.ended(there)
+            assert (finished.outcome, finished.category) == ("lost", "lost")
+            assert finished.message.endswith("on node-2 is gone: deleted by somebody else, or with its node")
+            assert [node.name for node in (await here.backend.inventory()).nodes] == ["node-1"]
+            await here.backend.stop(here_too.run_id, outcome="cancelled", grace_s=1.0)
+            assert (await here.ended(here_too)).outcome == "cancelled"
+            for run in (there, here_too):
+                await here.backend.forget(run.run_id)
+            await here.until(lambda: here.operator.names() == [], "nothing is left")
 
     asyncio.run(scenario())
