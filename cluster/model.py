@@ -23,6 +23,7 @@ Mode = Literal["push", "pull"]
 LeasePolicy = Literal["stop", "continue"]
 NO_KUBERNETES = "only a cluster of backend kubernetes is reached so; leave it out"
 NO_HEAD = "a cluster of backend kubernetes is reached by endpoint.kubernetes; leave it out"
+NO_WHEELS = "nodes of Ray on Kubernetes have the packages of the cluster's image alone; leave pip and wheelhouse out"
 NO_RAY = "only a cluster of backend ray or kubernetes runs jobs of kind ray; leave it out"
 NO_STORE = "only runs on a cluster of backend kubernetes put results into a store themselves; leave it out"
 RUN_RAY = ("ray", "kubernetes")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
-from cluster.model import NO_RAY, NO_STORE, RUN_RAY, ClusterSpec
+from cluster.model import NO_RAY, NO_STORE, NO_WHEELS, RUN_RAY, ClusterSpec
 from controlplane.api import views
 from controlplane.api.auth import Operator, Plane, Reader
 from controlplane.api.joining_schemas import ClusterRuns
@@ -74,6 +74,7 @@ async def register_cluster(spec: ClusterSpec, principal: Operator, plane: Plane)
     if spec.backend == "memory" and not plane.settings.allow_simulated:
         message = "the memory backend runs nothing; start the server with CPN_ALLOW_SIMULATED=1 to try the scheduler with it"
         raise InvalidError((Problem("backend", "simulated", message),))
+    _check_packages(spec)
     remote_id = ""
     if spec.mode == "push" and spec.backend != "memory":
         remote_id = await run_in_threadpool(check_endpoint, spec.backend, spec.endpoint)
@@ -87,6 +88,12 @@ async def register_cluster(spec: ClusterSpec, principal: Operator, plane: Plane)
     await asyncio.wrap_future(plane.write(work))
     plane.bells.ring(FLEET)
     return await run_in_threadpool(_view, plane, spec.name, principal)
+
+
+def _check_packages(spec: ClusterSpec) -> None:
+    """Raises InvalidError for packages that a cluster's jobs of kind ray could never have."""
+    if spec.backend == "kubernetes" and spec.ray_jobs is not None and "pip" in spec.ray_jobs.runtime_env:
+        raise InvalidError((Problem("ray_jobs.runtime_env", "backend", NO_WHEELS),))
 
 
 @router.get("/clusters")
@@ -138,6 +145,8 @@ async def change_cluster(name: str, patch: ClusterPatch, principal: Operator, pl
             raise InvalidError((Problem("ray_jobs", "backend", NO_RAY),))
         if spec.result_store is not None and spec.backend != "kubernetes":
             raise InvalidError((Problem("result_store", "backend", NO_STORE),))
+        if "ray_jobs" in changes:
+            _check_packages(spec)
         fleet.update_cluster(tx.conn, name, spec=spec)
         audit.append(tx.conn, acts.of_change(before, spec, principal.token_id, plane.clock.now()))
         if "security_level" in changes:

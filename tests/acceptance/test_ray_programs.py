@@ -36,6 +36,20 @@ def test_only_a_ray_cluster_can_be_switched_on_and_the_field_is_named(network: N
     assert network.cluster("sh")["ray_jobs"] is None
 
 
+def test_a_kubernetes_cluster_takes_no_packages_however_that_is_said(network: Network) -> None:
+    prices = {"cpu_hour": "0.4 CNY", "memory_gib_hour": "0.02 CNY", "transfer_gib": "0.5 CNY"}
+    document: dict[str, Any] = {"name": "lab", "backend": "kubernetes", "jurisdiction": "CN-SH", "prices": prices}
+    packed = {"runtime_env": ["env_vars", "pip"], "wheelhouse": "/wheels"}
+    refusals = [network.operator.post("/clusters", json={**document, "ray_jobs": packed})]
+    network.ok(network.operator.post("/clusters", json={**document, "ray_jobs": {}}))
+    refusals.append(network.operator.patch("/clusters/lab", json={"ray_jobs": packed}))
+    for answer in refusals:
+        (error,) = answer.json()["errors"]
+        assert (answer.status_code, error["path"]) == (422, "ray_jobs.runtime_env")
+        assert "leave pip and wheelhouse out" in error["message"]
+    assert network.cluster("lab")["ray_jobs"]["runtime_env"] == ["env_vars", "py_modules"]
+
+
 def test_a_runtime_env_with_anything_else_is_refused_with_its_path(network: Network) -> None:
     answer = network.operator.post("/jobs", json=program(runtime_env={"conda": "base", "pip": ["--index-url=x"]}))
     assert answer.status_code == 422
