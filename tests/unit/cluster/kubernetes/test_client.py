@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cluster.backends.kubernetes.access import Access
-from cluster.backends.kubernetes.client import KubeClient
+from cluster.backends.kubernetes.client import KubeClient, rest_s
 from cluster.errors import (
     AlreadyThereError,
     AuthenticationError,
@@ -115,6 +115,45 @@ def test_a_long_pause_is_left_to_who_asked(api: FaultyApi) -> None:
     found = refused(api, lambda client: client.get(PODS))
     assert isinstance(found, BusyError)
     assert (found.retry_after_s, api.asked[f"GET {PODS}"]) == (60.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "tries", "seconds"),
+    [
+        (UnreachableError("x"), 0, 0.2), (UnreachableError("x"), 9, 5.0), (BusyError("x", 7.0), 0, 7.0), (BusyError("x", 1.0), 9, 5.0),
+        (BusyError("x", 3600.0), 0, 60.0),
+    ],
+)  # fmt: skip
+def test_who_asks_until_there_is_an_answer_rests_as_long_as_the_server_asks(error: ClusterError, tries: int, seconds: float) -> None:
+    assert rest_s(error, tries) == seconds
+
+
+NOON, NOON_S = "Tue, 01 Dec 2026 12:00:00 GMT", 1796126400.0
+
+
+@pytest.mark.parametrize(
+    ("date", "clock_s", "now_s"),
+    [
+        (NOON, NOON_S + 0.5, NOON_S + 0.5), (NOON, NOON_S + 600.0, NOON_S), (NOON, NOON_S - 600.0, NOON_S + 1.0),
+        ("yesterday", NOON_S + 600.0, NOON_S + 600.0),
+    ],
+    ids=["agrees", "ours is ahead", "ours is behind", "the server does not say"],
+)  # fmt: skip
+def test_time_is_that_of_the_servers_clock_within_the_second_that_it_tells(
+    api: FaultyApi, date: str, clock_s: float, now_s: float
+) -> None:  # fmt: skip
+    api.fail("GET", "/version", status=200, document={}, headers={"Date": date})
+
+    async def run() -> float:
+        client = KubeClient(Access(api.kubeconfig()), clock=lambda: clock_s)
+        try:
+            assert client.now() == clock_s, "nothing is known yet"
+            await client.get("/version")
+            return client.now()
+        finally:
+            await client.close()
+
+    assert abs(asyncio.run(run()) - now_s) <= 1.0
 
 
 @pytest.mark.parametrize("header", ["", "Wed, 21 Oct 2026 07:28:00 GMT", "-1", "soon"])

@@ -43,6 +43,15 @@ def test_facts(document: dict[str, Any], started: bool, over: bool, why: str) ->
     assert (facts.rank, facts.node, facts.started, facts.over, facts.why) == (0, "node-1", started, over, why)
 
 
+def test_a_pod_that_was_told_to_end_says_how_long_it_may_take() -> None:
+    leaving = pod({"running": {}}, phase="Running")
+    assert read_pod(leaving).leaves_s is None
+    leaving["metadata"] |= {"deletionTimestamp": "2026-12-01T00:00:30Z", "deletionGracePeriodSeconds": 30}
+    assert (read_pod(leaving).leaves_s, read_pod(leaving).over) == (30.0, False)
+    leaving["metadata"]["deletionGracePeriodSeconds"] = 0
+    assert read_pod(leaving).leaves_s == 0.0
+
+
 @pytest.mark.parametrize(
     ("document", "told", "outcome", "category", "words"),
     [
