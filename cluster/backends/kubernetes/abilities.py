@@ -14,7 +14,7 @@ from cluster.backends.kubernetes.board import Board
 from cluster.backends.kubernetes.making import Maker
 from cluster.backends.kubernetes.objects import MOST_REQUEST_BYTES
 from cluster.drivers import Driver, Lack, is_needed, lack_words
-from cluster.errors import ClusterError, ForbiddenError, RunRejectedError
+from cluster.errors import ClusterError, ForbiddenError, PermanentError, RunRejectedError
 
 log = logging.getLogger("cpn.agent")
 LOOK_S = 15.0
@@ -38,6 +38,13 @@ class Abilities:
                 log.info("some runs are refused: %s", "; ".join(lack_words(lack, self._maker.settings.local_queue)))
         self._lacks, self._looked_at = found, self._seconds()
 
+    async def begin(self) -> None:
+        """The first look. Raises TransientError; what is refused is looked at again later, and all else can run meanwhile."""
+        try:
+            await self.look()
+        except PermanentError as error:
+            log.warning("what the cluster can run is not known yet: %s", error)
+
     async def told(self, driver: Driver) -> Driver:
         """The driver with what it lacks, which is asked when it is time; while the cluster cannot be asked it is what it was."""
         if self._looked_at is None or self._seconds() >= self._looked_at + LOOK_S:
@@ -50,7 +57,7 @@ class Abilities:
 
     async def insist(self, kind: str) -> None:
         """Raises RunRejectedError for runs of a kind for which something is lacking, also after another look, and ClusterError."""
-        if self._lack_of(kind) is not None:
+        if self._looked_at is None or self._lack_of(kind) is not None:
             await self.look()
         lack = self._lack_of(kind)
         if lack is not None:

@@ -76,7 +76,7 @@ class KubernetesBackend:
         _allow_descriptors(CONNECTIONS)
         await self._stock.open()
         await self._board.open()
-        await self._abilities.look()
+        await self._abilities.begin()
         await self.inventory()
 
     async def inventory(self) -> Inventory:

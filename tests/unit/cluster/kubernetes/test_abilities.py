@@ -145,6 +145,25 @@ async def test_a_queue_needs_kueue_for_every_kind_and_without_one_nobody_asks() 
 
 
 @virtual
+async def test_a_first_look_that_is_refused_keeps_nobody_from_beginning_and_is_taken_again() -> None:
+    server = Server()
+    server.serve(RAY, "rayjobs")
+    server.serve(KUEUE, "workloads")
+    member = Member(server, "team-a")
+    server.refuse = lambda path: ForbiddenError("kueue is closed") if path == KUEUE else None
+    await member.abilities.begin()
+    with pytest.raises(ForbiddenError, match="kueue is closed"):
+        await member.abilities.insist("command")
+    server.refuse = lambda path: UnreachableError("no answer") if path == KUEUE else None
+    with pytest.raises(UnreachableError):
+        await member.abilities.begin()
+    server.refuse = lambda _path: None
+    await member.abilities.insist("command")
+    assert await member.lacks() == ()
+    await member.board.close()
+
+
+@virtual
 async def test_while_the_cluster_cannot_be_asked_what_is_known_stays() -> None:
     server = Server()
     member = Member(server)
