@@ -129,6 +129,6 @@ def cluster(name: str = "sh", **fields: Any) -> dict[str, Any]:
         "nodes_ready": 1, "runs": 0, "cpu": 8.0, "cpu_used": 0.0, "memory_bytes": 2**34, "memory_used_bytes": 0,
         "accelerators": [{"model": "H200", "total": 8, "used": 2.0}], "flops": [], "unrated": [], "carbon": None,
         "ray_jobs": None, "on_lease_lost": "stop", "windows": [], "cache": None, "driver": {"way": "actors", "why": ""},
-        "runs_only": "", "scaling": None,
+        "runs_only": "", "lacks": [], "scaling": None,
     }  # fmt: skip
     return {**document, **fields}
