@@ -1,8 +1,8 @@
 """How long the SQL policy takes for a statement: `python -m tests.benchmarks.disclosure`.
 
 The 22 statements of TPC-H, each read anew (never from the prover's memory) under three sets of terms: none, hidden and masked
-columns, and answers about groups only. A statement that is refused counts as well. Times are of one process without the way to the child
-and back, which the last line gives.
+columns, and answers about groups only. A statement that is refused counts as well. Times are of one process; the last line is what the
+prover takes for a statement that it knows.
 """
 
 from __future__ import annotations
@@ -73,12 +73,8 @@ def _known(statements: list[str], tables: list[TableTerms]) -> None:
 def _columns() -> dict[str, tuple[Column, ...]]:
     with TemporaryDirectory() as folder, duckdb.connect() as connection:
         files = make_data(Path(folder), 0.01)
-        return {
-            table: tuple(
-                Column(name=name, type=type_) for name, type_, *_ in connection.execute(f"DESCRIBE FROM '{files[table]}'").fetchall()
-            )
-            for table in TABLES
-        }
+        described = {table: connection.execute(f"DESCRIBE FROM '{files[table]}'").fetchall() for table in TABLES}
+        return {table: tuple(Column(name=name, type=type_) for name, type_, *_ in rows) for table, rows in described.items()}
 
 
 def _p99(spent: list[float]) -> float:

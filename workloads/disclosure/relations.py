@@ -162,7 +162,7 @@ class Source:
         return column(self.alias, symbol.column)
 
     def row_numbers(self) -> list[tuple[TableTerms, exp.Column]]:
-        """Its terms with the column that numbers its rows, which it has from here on."""
+        """Its rows are numbered from now on."""
         if not self.numbered:
             self.numbered = True
             self.node.set("this", source_node(self.alias, self.terms, self.row).this)
