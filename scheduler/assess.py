@@ -116,14 +116,14 @@ def assess(
     if quote is not None:
         against.extend(_over_budget(spec, quote))
     return Assessment(
-        cluster=cluster.name, against=tuple(sorted(against, key=_rank)), quote=quote,
+        cluster=cluster.name, against=tuple(sorted(against, key=rank)), quote=quote,
         transfer_bytes=sum(move.size_bytes for move in moves), transfer_s=transfer_s, moves=moves,
         workers=workers, least_quote=least, starts_at=starts_at, carbon_g=_carbon_g(spec, cluster, starts_at), held=held,
         paid=paid,
     )  # fmt: skip
 
 
-def _rank(item: Against) -> tuple[bool, Reason]:
+def rank(item: Against) -> tuple[bool, Reason]:
     """Rights first, then what the cluster does not run, then money: another hour may pay for a start, but changes no kind."""
     return item.reason in (Reason.CURRENCY, Reason.OVER_BUDGET), item.reason
 

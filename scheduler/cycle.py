@@ -21,6 +21,7 @@ from scheduler.assess import InputData, granted_quote
 from scheduler.bells import Bells, agent_bell, job_bell
 from scheduler.clock import Clock
 from scheduler.device_books import with_devices
+from scheduler.disclosure import rewritten_words
 from scheduler.dispatch import run_name, run_request, start_order
 from scheduler.engine.check import check
 from scheduler.engine.place import place
@@ -149,16 +150,15 @@ class Cycle:
             job, inputs = by_id[candidate.id], market.inputs(candidate.spec)
             run = new_run(job, frozen, placement, now, inputs, documents)
             changes.move_job(
-                job, State.PLACED, Cause.DECIDED, at=now, message=f"placed on {run.cluster}",
+                job, State.PLACED, Cause.DECIDED, at=now, message=f"placed on {run.cluster}{rewritten_words(candidate.disclosed)}",
                 run_id=run.id, attempts=run.attempt, placed_at=now, not_before=None, blocker="",
             )  # fmt: skip
             changes.add_run(run)
             there = frozen.world.clusters[placement.cluster]
             if candidate.spec.inputs:
                 changes.act(acts.placed(candidate.spec, run, there.spec, inputs, now))
-            changes.order(
-                run.cluster, start_order(run, run_request(candidate.spec, run, inputs, job.array_index, there.spec, there.inbound)), now
-            )
+            request = run_request(candidate.spec, run, inputs, job.array_index, there.spec, there.inbound, candidate.disclosed)
+            changes.order(run.cluster, start_order(run, request), now)
             rung |= {agent_bell(run.cluster), job_bell(job.id)}
         plan = _at(frozen, plan, usable)
         ordered = order_evictions(changes, frozen, plan, by_id, self._preemption.claim_s)

@@ -10,6 +10,7 @@ from cluster.protocol import Elsewhere, InputFile, Instruction, RunRequest
 from cluster.replicas import CacheLimits
 from scheduler.assess import InputData, is_local
 from scheduler.device_books import devices_of
+from scheduler.disclosure import Disclosed
 from scheduler.links import Inbound
 from scheduler.store import evictions, outbox
 from scheduler.store.records import EvictionRecord, RunRecord
@@ -31,13 +32,14 @@ def run_name(job_id: str, attempt: int) -> str:
 
 def run_request(
     spec: JobSpec, run: RunRecord, inputs: Sequence[InputData], array_index: int | None = None, cluster: ClusterSpec | None = None,
-    inbound: Inbound | None = None,
+    inbound: Inbound | None = None, disclosed: Disclosed | None = None,
 ) -> RunRequest:  # fmt: skip
     """All that the backend needs to start a run; `array_index` of a task of an array, `cluster` that it goes to,
-    `inbound` how data comes there."""
+    `inbound` how data comes there, `disclosed` what becomes of its statement."""
     jurisdiction = cluster.jurisdiction if cluster else None
     return RunRequest(
-        run_id=run.id, job_id=run.job_id, attempt=run.attempt, epoch=run.epoch, kind=spec.kind, sql=spec.sql, command=spec.command,
+        run_id=run.id, job_id=run.job_id, attempt=run.attempt, epoch=run.epoch, kind=spec.kind, command=spec.command,
+        sql=disclosed.sql if disclosed is not None else spec.sql,
         engine=spec.chosen_engine.engine if spec.chosen_engine else "duckdb",
         or_duckdb=spec.chosen_engine is not None and spec.chosen_engine.asked == "auto",
         files=dict(spec.files), env={**spec.env, **_task_env(spec, run, array_index)},

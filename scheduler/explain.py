@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from scheduler.admission import validate
+from scheduler.disclosure import disclosed, is_limited
 from scheduler.engine.lengths import Parts
 from scheduler.engine.place import place
 from scheduler.engine.plan import Plan, Unplaced, Verdict
@@ -82,11 +83,13 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Planned:
-    """A job that was only asked about, at every cluster in the order of the frozen world's, and the hour that it would wait for."""
+    """A job that was only asked about, at every cluster in the order of the frozen world's, the hour that it would wait for, and why
+    another statement would run in place of its own."""
 
     frozen: Frozen
     verdicts: tuple[Verdict, ...]
     cheaper: StandingPromise | None
+    why_rewritten: tuple[str, ...] = ()
 
 
 def explain(
@@ -220,4 +223,13 @@ def plan_for(
     kept = kept or Kept(NO_PROMISES, Past())
     asked = Candidate("", 0, spec, (), rates=kept.past.rates(conn, spec))
     frozen, plan = _judged(conn, read_world(conn, now), asked, waits, topology, kept, may_wait=may_wait)
-    return Planned(frozen, verdicts(frozen.snapshot, 0, plan), next(iter(promises_of(frozen, plan)), None))
+    why = why_rewritten(conn, spec)
+    return Planned(frozen, verdicts(frozen.snapshot, 0, plan), next(iter(promises_of(frozen, plan)), None), why)
+
+
+def why_rewritten(conn: Connection, spec: JobSpec) -> tuple[str, ...]:
+    """Why another statement runs in place of a job's own, by the terms of now; nothing where its own runs, or none may."""
+    if spec.kind != "sql" or not spec.inputs:
+        return ()
+    market = read_market(conn, [spec])
+    return disclosed(spec, market.inputs(spec)).why if is_limited(spec, market.products) else ()

@@ -15,6 +15,7 @@ import numpy as np
 from cluster.health import Health
 from scheduler.assess import Assessment
 from scheduler.device_books import device_table
+from scheduler.disclosure import Disclosed, disclosed, is_limited, with_disclosure
 from scheduler.engine.aftermath import chosen_jobs, only_ways, with_resources
 from scheduler.engine.alternatives import joined_jobs, joined_ways
 from scheduler.engine.snapshot import Bools, Clusters, Floats, Further, Jobs, Nodes, Prefer, Queues, Snapshot, Windows
@@ -61,6 +62,7 @@ class Candidate:
     ways: tuple[Way, ...]
     array: tuple[str, int] | None = None  # The array whose limit holds for it, and how many more of its tasks may start now.
     rates: tuple[Rate, ...] = ()  # How fast like jobs were, by which its ways were judged.
+    disclosed: Disclosed | None = None  # What becomes of its statement, where an input's terms limit what is disclosed.
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,20 @@ def judge_jobs(conn: Connection, world: World, waiting: Sequence[JobRecord], pas
     """Judge waiting jobs at every cluster, once for each class of like jobs."""
     specs = {job.id: job.parsed() for job in waiting}
     market = read_market(conn, list(specs.values()))
-    known: dict[str, tuple[tuple[Way, ...], tuple[Rate, ...]]] = {}
+    known: dict[str, tuple[tuple[Way, ...], tuple[Rate, ...], Disclosed | None]] = {}
     left = _array_limits(conn, waiting)
     candidates = []
     for job in waiting:
         spec = specs[job.id]
-        key = class_of(job.spec, spec, program_hash(spec) if market.tells_programs(spec) else None)
+        limited = is_limited(spec, market.products)
+        told = spec.sql if limited else program_hash(spec) if market.tells_programs(spec) else None
+        key = class_of(job.spec, spec, told)
         if key not in known:
             rates = past.rates(conn, spec)
-            known[key] = judge_spec(spec, market, world, rates), rates
-        ways, rates = known[key]
-        candidates.append(Candidate(job.id, job.sequence, spec, ways, left.get(job.array_id or ""), rates))
+            found = disclosed(spec, market.inputs(spec)) if limited else None
+            known[key] = judge_spec(spec, market, world, rates), rates, found
+        ways, rates, found = known[key]
+        candidates.append(Candidate(job.id, job.sequence, spec, ways, left.get(job.array_id or ""), rates, found))
     return tuple(candidates)
 
 
@@ -119,7 +124,9 @@ def judge_spec(spec: JobSpec, market: Market, world: World, rates: Sequence[Rate
 
 def judge_at(spec: JobSpec, market: Market, clusters: Sequence[ClusterRecord], now: float, rates: Sequence[Rate] = ()) -> tuple[Way, ...]:
     """Each way to run one job at some clusters, in their order; `rates` are those of like jobs."""
-    return judged(spec, market.inputs(spec), clusters, now, rates)
+    inputs = market.inputs(spec)
+    ways = judged(spec, inputs, clusters, now, rates)
+    return with_disclosure(ways, disclosed(spec, inputs)) if is_limited(spec, market.products) else ways
 
 
 def freeze(world: World, candidates: Sequence[Candidate], waits: Mapping[str, float], *, topology: Topology = USUAL_TOPOLOGY) -> Frozen:

@@ -22,6 +22,7 @@ from cluster.protocol import Observation, RunEvent, RunFinished, RunProgress, Ru
 from cluster.replicas import CacheState
 from cluster.scaling import Wanted
 from scheduler.bells import CYCLE, Bells, agent_bell, job_bell, whoever_waits_first
+from scheduler.disclosure import told
 from scheduler.dispatch import DRAINED, forget_order, stop_order
 from scheduler.lifecycle import BROKE, ENDS, WORKED, Cause, State
 from scheduler.settle import Terms, end_run
@@ -257,6 +258,8 @@ def _finish(books: _Books, job: JobRecord, run: RunRecord, event: RunFinished) -
         # What the cluster ends by itself costs an attempt: else a job that always ends so would be tried for ever.
         cause, message = Cause.DRAINED if ordered.why == DRAINED else Cause.PREEMPTED, ordered.message
     spared = ordered is not None
+    if cause is Cause.STATEMENT and (spec := job.parsed()).inputs:
+        message = told(message, [item.product for item in books.terms.inputs(spec, run.cluster)])
     end_run(books.changes, books.terms, job, run, finish, cause, now=books.now, message=message, event=event, spared=spared)
     books.forget(run.cluster, run.id)
     books.done.ended.append((run.id, finish.value, cause.value))

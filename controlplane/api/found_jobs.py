@@ -18,6 +18,7 @@ from controlplane.api.window_words import told_windows
 from controlplane.tokens import Principal
 from controlplane.wiring import ControlPlane
 from scheduler.errors import ConflictError, NotFoundError
+from scheduler.explain import why_rewritten
 from scheduler.holds import predecessors
 from scheduler.lifecycle import FINAL, Cause, State
 from scheduler.store import access, arrays, evictions, fleet, jobs, removals
@@ -78,6 +79,8 @@ def look_up(conn: Connection, job_id: str) -> Found:
 def in_full(conn: Connection, found: Found, now: float) -> JobView:
     """What was found as a document that also says how far it is, what its runs are called elsewhere, and what is not kept any more."""
     view = found.view(now)
+    if why := why_rewritten(conn, view.spec):
+        view = view.model_copy(update={"rewritten": list(why)})
     run_id = found.job.run_id
     if found.is_array or run_id is None:
         return view

@@ -67,8 +67,10 @@ async def plan(spec: JobSpec, principal: Buyer, plane: Plane) -> PlanView:
         shown = [verdict_view(verdict, frozen.candidates[0].ways[verdict.choice], settled) for verdict in planned.verdicts]
         shown = told_scaling(told_windows(told(shown, kept, principal, frozen), frozen), frozen, waits)
         chosen = next((item.cluster for item in shown if item.verdict == "chosen"), None)
-        return PlanView(name=spec.name, chosen=chosen, verdicts=shown, engine=settled.chosen_engine, flexible=flexible_plan(planned),
-                        program=program_hash(spec))  # fmt: skip
+        return PlanView(
+            name=spec.name, chosen=chosen, verdicts=shown, engine=settled.chosen_engine, flexible=flexible_plan(planned),
+            program=program_hash(spec), rewritten=list(planned.why_rewritten),
+        )  # fmt: skip
 
     return await run_in_threadpool(work)
 

@@ -81,6 +81,7 @@ POLICY_WORDS: dict[Reason, str] = {
     Reason.PRODUCT_PURPOSE: "the product does not permit the purpose",
     Reason.PRODUCT_KIND: "the product does not permit this kind of job",
     Reason.PRODUCT_PROGRAM: "the product's owner has not permitted this program",
+    Reason.PRODUCT_DISCLOSURE: "the statement would tell more than the product's owner permits",
     Reason.PRODUCT_SECURITY: "the product asks for a higher level of security", Reason.PRODUCT_COPY: "the product may not be copied there",
     Reason.PRODUCT_JURISDICTION: "the product may not be processed there",
     Reason.JOB_JURISDICTION: "the job itself excludes the place", Reason.JOB_CLUSTER: "the job itself excludes the cluster",

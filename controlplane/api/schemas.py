@@ -163,6 +163,7 @@ class PlanView(Answer):
     flexible: FlexiblePlan | None = Field(
         default=None, exclude_if=lambda value: value is None, description="left out of jobs that are not flexible, or may not wait"
     )
+    rewritten: list[str] = Field(default=[], description="of a statement: why another one runs in its place, by the terms of its inputs")
     program: str | None = Field(default=None, description="content hash of its program, by which owners of data permit it; null: kind sql")
 
 
@@ -230,6 +231,10 @@ class JobView(Answer):
     runs: list[RunView] = Field(default=[])
     array: ArrayView | None = None
     progress: JobProgress | None = Field(default=None, description="of one job of kind map, since its current run began")
+    rewritten: list[str] = Field(
+        default=[], exclude_if=lambda value: not value,
+        description="why another statement runs in place of the job's own, by the terms of now; told of one job, not in lists",
+    )  # fmt: skip
     result_removed_at: datetime | None = Field(default=None, description="when its result had been kept long enough")
     log_removed_at: datetime | None = Field(default=None, description="when its log had been kept long enough")
 

@@ -186,6 +186,10 @@ def _details(job: JobView) -> None:
         ("result", f"removed {clock(job.result_removed_at)}" if job.result_removed_at else None),
         ("log", f"removed {clock(job.log_removed_at)}" if job.log_removed_at else None),
     ])  # fmt: skip
+    if job.rewritten:
+        from controlplane.cli.verdicts import rewritten_words
+
+        say("\n".join(rewritten_words(job.rewritten)))
     if job.runs:
         heading("Runs")
         rows = [

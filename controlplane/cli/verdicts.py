@@ -34,6 +34,8 @@ def print_plan(view: PlanView) -> None:
         say(f"\n{engine_words(view.engine)}")
     if view.program is not None:
         say(f"\nits program, for owners that permit programs: {view.program}")
+    for line in rewritten_words(view.rewritten):
+        say(line)
     chosen = next((item for item in view.verdicts if item.cluster == view.chosen), None)
     if chosen is not None and chosen.quote is not None:
         heading(f"Quote of {chosen.cluster}: at most {chosen.quote.total}")
@@ -43,6 +45,11 @@ def print_plan(view: PlanView) -> None:
         _print_starts(view.flexible)
     print_scores(view.verdicts)
     print_obstacles(view.verdicts)
+
+
+def rewritten_words(why: Sequence[str]) -> list[str]:
+    """That another statement runs in place of the buyer's, and why."""
+    return ["", "Another statement runs in place of this one:", *(f"  {reason}" for reason in why)] if why else []
 
 
 def engine_words(choice: EngineChoice) -> str:

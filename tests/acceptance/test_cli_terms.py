@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from tests.acceptance.market import Market, manifest, work
 
 SECRETS = {
@@ -54,3 +59,25 @@ def test_the_hash_of_a_program_is_told_without_a_server_and_by_plan(market: Mark
     assert said in acme("job", "plan", "-f", work(acme, "report")).out
     assert acme("job", "hash", "-f", work(acme, "talk")).out.strip() != said
     assert "a statement is no program" in acme("job", "hash", "-f", manifest(acme, "select"), status=2).err
+
+
+def test_a_statement_that_tells_too_much_is_refused_and_one_about_groups_is_rewritten(market: Market, tmp_path: Path) -> None:
+    operator, acme = market.operator, market.acme
+    path = tmp_path / "staff.parquet"
+    pq.write_table(pa.table({"city": ["Bern"] * 4, "salary": [1, 2, 3, 4]}), path)
+    product = {"name": "nyc/staff", "owner": "nyc", "classification": "restricted", "delivery": "aggregates-only", "min_group": 3}
+    version = {"format": "parquet", "replicas": [{"cluster": "sh", "uri": path.as_uri()}]}
+    operator("product", "publish", "-f", operator.write("staff.yaml", {**product, **version}))
+    operator("product", "grant", "nyc/staff", "--tenant", "acme", "--purpose", "research")
+    single = manifest(acme, "single", "inputs: {staff: nyc/staff@1}\nsql: SELECT salary FROM staff")
+    for command in ("submit", "plan"):
+        refused = acme("job", command, "-f", single, status=4)
+        assert "answers about groups of at least 3 rows only, and this gives single rows" in refused.out + refused.err
+    groups = manifest(acme, "groups", "inputs: {staff: nyc/staff@1}\nsql: SELECT city, avg(salary) AS mean FROM staff GROUP BY city")
+    why = "nyc/staff answers about groups of at least 3 rows only: smaller ones are left out"
+    planned = acme("job", "plan", "-f", groups).out
+    assert "Another statement runs in place of this one" in planned
+    assert why in planned
+    job_id = acme("job", "submit", "-f", groups, "--wait", "-o", "json").document["id"]
+    assert why in acme("job", "show", job_id).out
+    assert acme("job", "show", job_id, "-o", "json").document["rewritten"] == [why]
