@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+PACKAGE = "package"
 PIECE_BYTES = 64 * 1024 * 1024
 # How long a run may take to put its files there, after its work.
 PATIENCE_S = 3600.0
@@ -28,6 +29,16 @@ class Grant(BaseModel):
     prefix: str = Field(description="with which the key of each object begins")
     until: float = Field(description="in Unix seconds")
     piece_bytes: int = Field(gt=0, description="of every piece of a file but its last; no object may be larger")
+    package_url: str = Field(default="", description="by which what lies at `package` below the prefix is read")
+
+
+class Package(BaseModel):
+    """The job's files as one object at `package` below the prefix of the run's grant."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size_bytes: int
+    sha256: str
 
 
 def piece_key(prefix: str, token: str, file: int, piece: int) -> str:

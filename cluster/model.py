@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from cluster.carbon import Carbon
+from cluster.data_claims import DataClaim, claim_faults
 from cluster.drivers import ACTORS, Asked, Driver
 from cluster.replicas import CacheState
 from cluster.scaling import Scaling
@@ -70,6 +71,16 @@ class KubernetesEndpoint(_Frozen):
     service_account: str = Field(default="", max_length=253, description="of the runs' pods; left out, the namespace's default")
     pull_secret: str = Field(default="", max_length=253, description="with which the image is pulled")
     local_queue: str = Field(default="", max_length=253, description="the LocalQueue of Kueue in which runs wait; left out, in none")
+    data_claims: tuple[DataClaim, ...] = Field(
+        default=(), max_length=32, strict=False, examples=[["lake=/data"]], exclude_if=lambda value: not value,
+        description="PersistentVolumeClaims with replicas, each with the path that stands for its volume in their file:// URIs",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _claims_lie_apart(self) -> Self:
+        if faults := claim_faults(self.data_claims):
+            refuse("KubernetesEndpoint", [(("data_claims", index), words) for index, words in faults])
+        return self
 
 
 class Endpoint(_Frozen):

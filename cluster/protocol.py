@@ -15,7 +15,7 @@ from typing import Annotated, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cluster.deposits import Grant
+from cluster.deposits import Grant, Package
 from cluster.model import Inventory, LeasePolicy
 from cluster.replicas import MOST_AHEAD, MOST_TOLD, CacheCounts, CacheLimits, CacheState, Transfer
 from cluster.scaling import MOST_TYPES, Wanted
@@ -109,6 +109,9 @@ class RunRequest(_Frozen):
     cache: CacheLimits = Field(default=CacheLimits(), description="of the agent that starts it")
     deposit: Grant | None = Field(
         default=None, exclude_if=lambda value: value is None, description="where it may put a large result itself; asked for by its agent"
+    )
+    package: Package | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="its files lie where its grant says, and not here"
     )
 
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.deposits import PIECE_BYTES, Grant, piece_key, pieces
+from cluster.deposits import PACKAGE, PIECE_BYTES, Grant, piece_key, pieces
 from cluster.protocol import ResultFile
 from cluster.runs.depositor import DepositError, Depositor
 from controlplane.result_store import ResultStore, ResultStoreError
@@ -42,8 +42,13 @@ class DepositStore(ResultStore):
                 Bucket=self._bucket, Key=prefix + "${filename}", Fields=dict(told),
                 Conditions=[["content-length-range", 0, PIECE_BYTES], told], ExpiresIn=int(lasts_s),
             )  # fmt: skip
+            package_url = s3.signer().generate_presigned_url(
+                "get_object", Params={"Bucket": self._bucket, "Key": prefix + PACKAGE}, ExpiresIn=int(lasts_s)
+            )
         fields = {name: value for name, value in made["fields"].items() if name != "key"}
-        return Grant(url=made["url"], fields=fields, prefix=prefix, until=now + lasts_s, piece_bytes=PIECE_BYTES)
+        return Grant(
+            url=made["url"], fields=fields, prefix=prefix, until=now + lasts_s, piece_bytes=PIECE_BYTES, package_url=package_url,
+        )  # fmt: skip
 
     def try_grant(self, now: float) -> None:
         """Put a file there as the server does and as runs do, read it and remove it. Raises ResultStoreError."""

@@ -16,7 +16,7 @@ DEFAULT_PORT = 8642
 # Conservative backfilling promises a start to so many blocked jobs; those behind them are reached when their turn is nearer.
 LEAST = {
     "capture": 0, "max_capture_bytes": 1, "preemption_per_cycle": 0, "preemption_restarts": 0, "max_batch": 1, "max_batch_bytes": 1,
-    "max_log_bytes": 4096, "max_result_bytes": 1,
+    "max_log_bytes": 4096, "max_result_bytes": 1, "max_files_bytes": 0,
     "keep_results_days": 0, "keep_results_bytes": 0, "keep_logs_days": 0, "keep_logs_bytes": 0,
 }  # fmt: skip
 BACKFILL, MOST_HEADS = ("none", "easy", "conservative"), 200
@@ -36,6 +36,7 @@ class Settings:
     database_url: str = ""
     per_queue: int = 1000
     max_array: int = 10_000
+    max_files_bytes: int = 1024**2
     max_batch: int = 1000
     max_batch_bytes: int = 16 * 1024**2
     scores: str = ""

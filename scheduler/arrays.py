@@ -22,10 +22,18 @@ from scheduler.store.changes import Changes
 from scheduler.store.records import ArrayRecord
 from scheduler.store.session import Transaction
 from workloads.arrays import read_array
-from workloads.spec import JobSpec
+from workloads.spec import JobSpec, file_bytes
 
 MIB = 1024**2
 MOST_BYTES = 256 * MIB
+
+
+def examine_size(spec: JobSpec, most_tasks: int, most_bytes: int) -> None:
+    """Refuse a job with more tasks, or larger files, than one may have here. Raises InvalidError."""
+    if file_bytes(spec.files) > most_bytes:
+        words = f"more than {most_bytes:,} bytes in all; publish larger data as a product, or have the operator raise CPN_MAX_FILES_BYTES"
+        raise InvalidError((Problem("files", "too-large", words),))
+    examine_array(spec, most_tasks)
 
 
 def examine_array(spec: JobSpec, most: int) -> None:

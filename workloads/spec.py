@@ -8,7 +8,7 @@ form reads back to an equal spec, which is how jobs are stored.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
@@ -33,7 +33,8 @@ from workloads.resources import DurationSeconds, MoneyAmount, Resources
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 PRODUCT_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-MAX_FILE_BYTES = 1024 * 1024
+# No server takes more; usually it takes less.
+MAX_FILE_BYTES = 32 * 1024 * 1024
 RESERVED_ENV_PREFIX = "CPN_"
 
 _REF = re.compile(rf"({PRODUCT_PATTERN[1:-1]})@([1-9][0-9]{{0,8}})")
@@ -281,8 +282,13 @@ def _file_faults(files: dict[str, str]) -> Iterator[Fault]:
         parents = ["/".join(path.split("/")[:depth]) for depth in range(1, path.count("/") + 1)]
         if clash := next((parent for parent in parents if parent in files), None):
             yield (path,), f"{clash!r} cannot be a file and a folder"
-    if sum(len(text.encode("utf-8", "surrogatepass")) for text in files.values()) > MAX_FILE_BYTES:
-        yield (), "more than 1 MiB in all; publish larger data as a product"
+    if file_bytes(files) > MAX_FILE_BYTES:
+        yield (), f"more than {MAX_FILE_BYTES // 1024**2} MiB in all; publish larger data as a product"
+
+
+def file_bytes(files: Mapping[str, str]) -> int:
+    """What a job's files come to."""
+    return sum(len(text.encode("utf-8", "surrogatepass")) for text in files.values())
 
 
 def split_ref(ref: str) -> tuple[str, int]:

@@ -28,7 +28,7 @@ from controlplane.submissions import refused
 from controlplane.tokens import Principal
 from controlplane.wiring import ControlPlane
 from scheduler.admission import Admitted, Offer, examine, settle_engine, submit_batch
-from scheduler.arrays import examine_array
+from scheduler.arrays import examine_size
 from scheduler.errors import ConflictError, InvalidError, Problem, RefusedError, SchedulerError
 from scheduler.store import audit
 from scheduler.store.audit import Entry
@@ -143,6 +143,7 @@ class _Examiner:
     def __init__(self, conn: Connection, principal: Principal, settings: Settings, now: float) -> None:
         self._conn, self._principal, self._one_worker_s, self._now = conn, principal, settings.sql_one_worker_s, now
         self._max_array = self._left = settings.max_array
+        self._max_files = settings.max_files_bytes
         self._may_wait = settings.flexible_waits > 0
         self._known: dict[str, InvalidError | RefusedError | _Judged] = {}
 
@@ -180,10 +181,10 @@ class _Examiner:
         return known.named(spec.name)
 
     def _bound(self, spec: JobSpec) -> None:
-        """The arrays of one batch have together no more tasks than one array may have."""
+        """A job has no more than it may have, and the arrays of one batch have together no more tasks than one array may have."""
+        examine_size(spec, self._max_array, self._max_files)
         if spec.array is None:
             return
-        examine_array(spec, self._max_array)
         size = read_array(spec.array).size
         if size > self._left:
             message = f"the arrays of a batch may have {self._max_array:,} tasks together; submit this one in another batch"

@@ -27,7 +27,7 @@ from controlplane.submissions import Submission, refused
 from controlplane.tokens import Principal
 from controlplane.wiring import ControlPlane
 from scheduler.admission import cancel, examine, settle_engine
-from scheduler.arrays import cancel_array, examine_array
+from scheduler.arrays import cancel_array, examine_size
 from scheduler.bells import job_bell
 from scheduler.errors import InvalidError, Problem, RefusedError
 from scheduler.explain import plan_for
@@ -55,7 +55,7 @@ def own_tenant(principal: Principal, spec: JobSpec) -> None:
 async def plan(spec: JobSpec, principal: Buyer, plane: Plane) -> PlanView:
     """Every cluster with its verdict, start estimate, transfer and itemised quote; nothing is stored."""
     own_tenant(principal, spec)
-    examine_array(spec, plane.settings.max_array)
+    examine_size(spec, plane.settings.max_array, plane.settings.max_files_bytes)
 
     def work() -> PlanView:
         with plane.store.read() as conn:
@@ -84,7 +84,7 @@ async def submit_job(
     own_tenant(principal, spec)
     if idempotency_key is not None and not KEY.match(idempotency_key):
         raise InvalidError((Problem("Idempotency-Key", "pattern", "use 1 to 200 visible ASCII characters"),))
-    examine_array(spec, plane.settings.max_array)
+    examine_size(spec, plane.settings.max_array, plane.settings.max_files_bytes)
     try:
         if spec.kind == "sql":
             # To prove a statement takes time in another process, for which the store's writer must not wait.

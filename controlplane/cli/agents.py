@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from controlplane.cli.failures import CommandError, as_command_error, usage
-from controlplane.cli.kube_options import Image, Kubeconfig, KubeContext, LocalQueue, Namespace, Tolerate, kubernetes_part
+from controlplane.cli.kube_options import DataClaims, Image, Kubeconfig, KubeContext, LocalQueue, Namespace, Tolerate, kubernetes_part
 from controlplane.cli.options import Output
 from controlplane.cli.output import grid, say, show
 from controlplane.cli.session import Asked, access
@@ -42,6 +42,7 @@ def agent(
     image: Image = None,
     tolerate: Tolerate = None,
     local_queue: LocalQueue = None,
+    data_claim: DataClaims = None,
     ray_token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="The cluster's own token.")] = None,
     data_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where it keeps journals and results until they are delivered.")
@@ -58,7 +59,8 @@ def agent(
     if not cluster and not join:
         raise usage("an agent speaks for one cluster", "name it, or give --join TOKEN")
     if backend == "kubernetes":
-        endpoint = _kubernetes(kubernetes_part(kubeconfig, kube_context, namespace, image, tolerate, local_queue), address or dashboard)
+        part = kubernetes_part(kubeconfig, kube_context, namespace, image, tolerate, local_queue, data_claim)
+        endpoint = _kubernetes(part, address or dashboard)
     else:
         endpoint = _endpoint(address, dashboard, driver, ray_token_file)
     if doctor:

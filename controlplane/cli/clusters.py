@@ -10,7 +10,7 @@ import typer
 from controlplane.cli import completion, kube_members, local_clusters
 from controlplane.cli.cluster_details import accelerators_in_use, cluster_details, others_hold
 from controlplane.cli.failures import usage
-from controlplane.cli.kube_options import Image, Kubeconfig, KubeContext, LocalQueue, Namespace, Tolerate, kubernetes_part
+from controlplane.cli.kube_options import DataClaims, Image, Kubeconfig, KubeContext, LocalQueue, Namespace, Tolerate, kubernetes_part
 from controlplane.cli.options import ClusterName, Output, group
 from controlplane.cli.output import grid, note, show
 from controlplane.cli.session import connect
@@ -95,6 +95,7 @@ def register(
     image: Image = None,
     tolerate: Tolerate = None,
     local_queue: LocalQueue = None,
+    data_claim: DataClaims = None,
     inbound_bandwidth: Annotated[float | None, typer.Option(metavar="MIB_S", help="Speed of transfers to it, in MiB/s.")] = None,
     on_lease_lost: LeaseEnd = None,
     security_level: Security = None,
@@ -115,9 +116,13 @@ def register(
     _merge(document, "prices", {**prices, "accelerator_hour": _pairs("--accelerator-price", accelerator_price)})
     _merge(document, "labels", _pairs("--label", label) or {})
     _merge(document, "endpoint", {"address": address, "dashboard": dashboard, "token_file": token_file, "driver": driver})
-    _merge_kubernetes(document, kubernetes_part(kubeconfig, kube_context, namespace, image, tolerate, local_queue))
+    _merge_kubernetes(document, kubernetes_part(kubeconfig, kube_context, namespace, image, tolerate, local_queue, data_claim))
     document |= _ray_jobs(ray_jobs, wheelhouse) | _store(result_store)
     spec = validated(ClusterSpec, document, str(file) if file else "the cluster")
+    _register(context, spec, output, join_token=join_token)
+
+
+def _register(context: typer.Context, spec: ClusterSpec, output: Output, *, join_token: bool) -> None:
     with connect(context) as client:
         view = client.register_cluster(spec)
         show(view, output, lambda found: print(f"registered {found.name} ({found.jurisdiction}, {found.mode} mode)"))

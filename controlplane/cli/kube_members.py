@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import typer
 
 from controlplane.cli.failures import CommandError, usage
-from controlplane.cli.kube_options import LocalQueue
+from controlplane.cli.kube_options import DataClaims, LocalQueue
 from controlplane.cli.options import ClusterName
 from controlplane.cli.output import note
 from controlplane.cli.session import Asked, access, connect
@@ -48,6 +48,7 @@ def manifest(
     ] = True,
     storage: Annotated[str, typer.Option(metavar="SIZE", help="The agent's volume, like 1Gi; none: its disk goes with its pod.")] = "1Gi",
     local_queue: LocalQueue = None,
+    data_claim: DataClaims = None,
     network_policy: Annotated[bool, typer.Option("--network-policy", help="Let nobody call the agent, and it only what it needs.")] = False,
 ) -> None:
     """Print what `kubectl apply -f -` takes to run a cluster's agent in it: namespace, rights, join token, Deployment.
@@ -58,6 +59,7 @@ def manifest(
     from cluster.backends.kubernetes.member import usual_image
 
     _check_names(namespace, image)
+    _check_claims(data_claim or [])
     if storage != "none" and not _SIZE.match(storage):
         raise usage(f"--storage {storage!r} is no size", "write it like 1Gi, or none")
     server = _server(server_url, access(context.ensure_object(Asked)).server)
@@ -65,8 +67,9 @@ def manifest(
         _insist_on_pull(client.cluster(name))
         token = _join_token(client, name, expires_in) if join_token else None
     wanted = AgentManifest(
-        name, server, image or usual_image(), namespace, token, None if storage == "none" else storage, network_policy, local_queue or ""
-    )
+        name, server, image or usual_image(), namespace, token, None if storage == "none" else storage, network_policy, local_queue or "",
+        tuple(data_claim or ()),
+    )  # fmt: skip
     print(_text(wanted.objects()), end="")
 
 
@@ -75,6 +78,16 @@ def _check_names(namespace: str, image: str | None) -> None:
         raise usage(f"--namespace {namespace!r} is no name of a namespace", "use up to 63 lower-case letters, digits and dashes")
     if image is not None and not _IMAGE.match(image):
         raise usage(f"--image {image!r} is no name of an image", "write it like registry.example.org/cpn:0.1.0")
+
+
+def _check_claims(claims: list[str]) -> None:
+    from cluster.data_claims import CLAIM_PATTERN, claim_faults
+
+    for text in claims:
+        if not re.match(CLAIM_PATTERN, text):
+            raise usage(f"--data-claim {text!r} is no claim with a path", "write it like lake=/data")
+    for _, words in claim_faults(claims):
+        raise usage(f"--data-claim: {words}")
 
 
 def _insist_on_pull(cluster: ClusterView) -> None:

@@ -37,9 +37,13 @@ def by_name(objects: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, An
             {
                 **SPACE, "cluster": "north-1", "server": SERVER, "existingSecret": "cpn-agent-join", "networkPolicy": {"enabled": True},
                 "image": {"repository": "registry.example.org:5000/cpn", "tag": "1.2.3"}, "storage": {"size": "5Gi"},
-                "localQueue": "team-a",
+                "localQueue": "team-a", "dataClaims": ["lake=/data/lake", "other=/data/other"],
             },
-            AgentManifest("north-1", SERVER, "registry.example.org:5000/cpn:1.2.3", "cpn", None, "5Gi", True, "team-a"), "cpn",
+            AgentManifest(
+                "north-1", SERVER, "registry.example.org:5000/cpn:1.2.3", "cpn", None, "5Gi", True, "team-a",
+                ("lake=/data/lake", "other=/data/other"),
+            ),
+            "cpn",
         ),
     ],
     ids=["least", "address", "all"],
@@ -133,6 +137,7 @@ def test_the_policy_lets_the_agent_out_to_the_servers_port(server: str, port: in
         ({"storage": {"size": 1}}, "storage.size: Invalid type. Expected: string, given: integer"),
         ({"networkPolicy": {"apiServerPorts": []}}, "networkPolicy.apiServerPorts: Array must have at least 1 items"),
         ({"localQueue": "Team A"}, "localQueue: Does not match pattern"),
+        ({"dataClaims": ["lake"]}, "dataClaims.0: Does not match pattern"),
         ({"replicas": 2}, "Additional property replicas is not allowed"),
     ],
 )

@@ -38,6 +38,7 @@ MANIFESTS = {
     "wrong statement": job(sql="SELECT nothing FROM nobody"),
     "too dear": job(kind="command", budget="0.0001 CNY", max_runtime="10h"),
     "after nobody": job(kind="command", after=[{"job": "job-nobody"}]),
+    "files too large": job(kind="command", files={"a": "x" * 2**20, "b": "y"}),
     "array too large": job(kind="command", array="0-30"),
 }  # fmt: skip
 

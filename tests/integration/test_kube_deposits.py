@@ -65,7 +65,7 @@ class Lab:
 @pytest.fixture
 def lab(kubelet: Kubelet, s3: S3Server, tmp_path: Path) -> Iterator[Lab]:
     namespace(kubelet, SPACE)
-    with Network(tmp_path / "data", store_retry_s=0.2, **PATIENT) as network:
+    with Network(tmp_path / "data", store_retry_s=0.2, max_files_bytes=8 * 2**20, **PATIENT) as network:
         lab = Lab(network, s3, kubelet)
         config = ("--backend", "kubernetes", "--kubeconfig", str(kubelet.servers.kubeconfig(ADMIN)), "--namespace", SPACE)
         network.ok(network.operator.post("/tenants", json={"name": "acme"}))
@@ -97,6 +97,22 @@ def test_a_result_of_200_mb_goes_from_the_pod_to_the_store_and_from_there_to_its
     assert said.exit_code == 0, said.output
     with (tmp_path / "got" / "deep.bin").open("rb") as got:
         assert hashlib.file_digest(got, "sha256").hexdigest() == hashlib.sha256(written("large", size)).hexdigest()
+
+
+def test_a_job_with_files_of_5_mb_runs_where_the_server_takes_them(lab: Lab) -> None:
+    table = "".join(f"    {number}: '{'x' * 90}',\n" for number in range(50_000))
+    files = {"main.py": "import table; print(len(table.ROWS))", "table.py": f"ROWS = {{\n{table}}}\n"}
+    assert sum(map(len, files.values())) > 5_000_000
+    document = job(kind="command", command=["python3", "main.py"], files=files, placement={"clusters": ["lab"]}, retry={"attempts": 1})
+    job_id = lab.network.submit(document)["id"]
+    ended = lab.network.wait(job_id, seconds=WAIT_S)
+    assert ended["state"] == "succeeded", ended
+    assert lab.network.operator.get(f"/jobs/{job_id}/logs").text == "50000\n"
+    until(lambda: lab.placed() == [] and lab.objects() == {}, "the files leave the store with their run")
+    refused = lab.network.operator.post("/jobs", json={**document, "files": {**files, "more.txt": "x" * 4 * 2**20}})
+    (fault,) = refused.json()["errors"]
+    assert (refused.status_code, fault["path"], fault["reason"]) == (422, "files", "too-large")
+    assert "CPN_MAX_FILES_BYTES" in fault["message"]
 
 
 def test_a_tenants_own_store_goes_before_the_clusters(lab: Lab) -> None:

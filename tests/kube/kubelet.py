@@ -185,7 +185,8 @@ class Kubelet:
 
     def _fetch(self, namespace: str, plural: str, name: str) -> dict[str, Any] | None:
         with self.servers.client() as client:
-            answer = client.get(f"/api/v1/namespaces/{namespace}/{plural}/{name}")
+            place = "" if plural == "persistentvolumes" else f"/namespaces/{namespace}"
+            answer = client.get(f"/api/v1{place}/{plural}/{name}")
         return answer.json() if answer.status_code == httpx.codes.OK else None
 
     async def _beat(self) -> None:

@@ -10,6 +10,7 @@ from cluster.backends.kubernetes.access import Access
 from cluster.backends.kubernetes.backend import KubernetesBackend
 from cluster.backends.kubernetes.client import KubeClient
 from cluster.backends.kubernetes.objects import RunSettings
+from cluster.data_claims import read_claim
 from cluster.model import Inventory, Node
 from tests.kube.control_plane import ADMIN
 from tests.kube.kubelet import Kubelet
@@ -45,13 +46,15 @@ def namespace(kubelet: Kubelet, name: str) -> str:
 
 
 def member(
-    kubelet: Kubelet, space: str, directory: Path, user: str = ADMIN, *, image: str = IMAGE, local_queue: str = "", **limits: Any
+    kubelet: Kubelet, space: str, directory: Path, user: str = ADMIN, *, image: str = IMAGE, local_queue: str = "",
+    data_claims: tuple[str, ...] = (), **limits: Any,
 ) -> KubernetesBackend:  # fmt: skip
     """A connection to the cluster, not open yet, as a user of it."""
     client = KubeClient(Access(kubelet.servers.kubeconfig(user), namespace=space))
-    return KubernetesBackend(client, FixedStock(kubelet), settings_of(space, image, local_queue), directory, **limits)
+    return KubernetesBackend(client, FixedStock(kubelet), settings_of(space, image, local_queue, data_claims), directory, **limits)
 
 
-def settings_of(space: str, image: str = IMAGE, local_queue: str = "") -> RunSettings:
+def settings_of(space: str, image: str = IMAGE, local_queue: str = "", data_claims: tuple[str, ...] = ()) -> RunSettings:
     """How runs look in a namespace of a test's own."""
-    return RunSettings(cluster="lab", namespace=space, image=image, local_queue=local_queue)
+    claims = tuple(map(read_claim, data_claims))
+    return RunSettings(cluster="lab", namespace=space, image=image, local_queue=local_queue, data_claims=claims)

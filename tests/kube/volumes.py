@@ -1,7 +1,8 @@
 """What a pod's containers find at their mount paths, as folders of this machine.
 
 Without a mount namespace a path of the container cannot be had, so wherever a pod's command or environment begins with a mount path,
-the folder's own path stands instead.
+the folder's own path stands instead. A file of a claim's volume, which is a folder of this machine (hostPath), is a link at its mount
+path, so a test mounts below a folder of its own; the link stays.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Volumes:
 
     def __init__(self, pod: dict[str, Any], folder: Path) -> None:
         self._volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes", [])}
+        self._mounts = [mount for container in pod["spec"]["containers"] for mount in container.get("volumeMounts", [])]
         self._folder = folder
 
     def fill(self, fetch: Fetch) -> str | None:
@@ -34,6 +36,24 @@ class Volumes:
                     if found is None:
                         return f'{kind.lower()} "{volume[kind][key]}" not found'
                     _write(at, found)
+            if "persistentVolumeClaim" in volume and (missing := self._link(volume, fetch)):
+                return missing
+        return None
+
+    def _link(self, volume: dict[str, Any], fetch: Fetch) -> str | None:
+        """Show what is mounted of a claim at its mount paths; what is missing, or None."""
+        name = volume["persistentVolumeClaim"]["claimName"]
+        claim = fetch("persistentvolumeclaims", name)
+        held = fetch("persistentvolumes", claim["spec"]["volumeName"]) if claim is not None else None
+        if held is None:
+            return f'persistentvolumeclaim "{name}" not found'
+        for mount in (mount for mount in self._mounts if mount["name"] == volume["name"]):
+            source, at = Path(held["spec"]["hostPath"]["path"], mount["subPath"]), Path(mount["mountPath"])
+            if not source.exists():
+                return f'failed to prepare subPath for volumeMount "{mount["name"]}"'
+            at.parent.mkdir(parents=True, exist_ok=True)
+            if not at.is_symlink():
+                at.symlink_to(source)
         return None
 
     def names(self, plural: str) -> set[str]:

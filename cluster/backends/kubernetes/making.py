@@ -30,6 +30,7 @@ from cluster.backends.kubernetes.objects import (
     secret_of,
     service_of,
 )
+from cluster.backends.kubernetes.packing import put_files
 from cluster.backends.kubernetes.pod_main import REQUEST, SEATING
 from cluster.backends.kubernetes.rayjobs import API as RAY_API
 from cluster.backends.kubernetes.rayjobs import PLURAL as RAY_JOBS
@@ -173,6 +174,7 @@ class Maker:
     async def _owner(self, run: RunRequest, place: Place) -> Document:
         """The run's Secret. One from a start that came to nothing is made anew, for pods go by the time that it tells."""
         path = f"{self._secrets}/{name_of(run.run_id)}"
+        await put_files(run)
         try:
             return await self.client.create(self._secrets, secret_of(run, self.settings, place))
         except AlreadyThereError:

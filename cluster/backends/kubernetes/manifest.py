@@ -37,6 +37,7 @@ class AgentManifest:
     storage: str | None = "1Gi"
     network_policy: bool = False
     local_queue: str = ""
+    data_claims: tuple[str, ...] = ()
 
     def objects(self) -> list[Object]:
         """The objects, those first that others name."""
@@ -119,6 +120,7 @@ class AgentManifest:
             "args": [
                 "agent", self.cluster, "--backend", "kubernetes", "--namespace", self.namespace, "--image", self.image,
                 "--data-dir", DIRECTORY, *(["--local-queue", self.local_queue] if self.local_queue else []),
+                *(word for claim in self.data_claims for word in ("--data-claim", claim)),
             ],
             "env": [
                 {"name": "CPN_SERVER", "value": self.server},

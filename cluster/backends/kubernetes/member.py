@@ -11,6 +11,7 @@ from cluster.backends.kubernetes.examining import access_of
 from cluster.backends.kubernetes.inventory import IsOurs, KubeInventory
 from cluster.backends.kubernetes.objects import CLUSTER_LABEL, RunSettings, label_of
 from cluster.backends.kubernetes.taints import OF_DEVICES, read_toleration
+from cluster.data_claims import read_claim
 from cluster.model import KubernetesEndpoint
 
 
@@ -30,6 +31,7 @@ def run_settings(cluster: str, endpoint: KubernetesEndpoint) -> RunSettings:
         service_account=endpoint.service_account, pull_secret=endpoint.pull_secret,
         local_queue=endpoint.local_queue,
         tolerations=tuple(dict(item.document()) for item in tolerations),
+        data_claims=tuple(map(read_claim, endpoint.data_claims)),
     )  # fmt: skip
 
 

@@ -15,12 +15,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.backends.kubernetes.claims import data_of
 from cluster.backends.kubernetes.pod_main import HOST_VARIABLE, RANK_VARIABLE, REQUEST, SEATING
+from cluster.data_claims import Claim
 from cluster.deposits import PATIENCE_S
 from cluster.errors import RunRejectedError
 from cluster.kube_names import JOB_LABEL, PREFIX
 from cluster.kube_names import name_of as name_of
 from cluster.protocol import RunRequest
+from cluster.runs.packages import package_of, packed
 
 Document = dict[str, Any]
 CLUSTER_LABEL, RUN_LABEL, RANK_LABEL = (f"{PREFIX}{word}" for word in ("cluster", "run", "rank"))
@@ -42,6 +45,7 @@ class RunSettings:
     """How runs look on one cluster, as its operator registered it. `cluster` is the member's name, by which its objects are told apart.
 
     `tolerations` are Kubernetes' own documents; empty words leave the cluster's default. `local_queue`: that of Kueue where runs wait.
+    `data_claims`: where replicas lie on volumes.
     """
 
     cluster: str
@@ -52,6 +56,7 @@ class RunSettings:
     pull_secret: str = ""
     tolerations: tuple[Document, ...] = ()
     local_queue: str = ""
+    data_claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,16 +104,35 @@ def port_of(run_id: str) -> int:
 def secret_of(run: RunRequest, settings: RunSettings, place: Place) -> Document:
     """The request and what pods need to begin. Raises RunRejectedError when it is too large."""
     seating = {"port": port_of(run.run_id), "token": place.token, "start_by": place.start_by}
-    request = run.model_dump_json()
-    if len(request.encode()) > MOST_REQUEST_BYTES:
-        raise RunRejectedError(
-            f"run {run.run_id} has {len(request.encode())} bytes of files, environment and statement, and a Kubernetes cluster takes "
-            f"{MOST_REQUEST_BYTES}; bring files in an image or as a product"
-        )
+    request = as_stored(run).model_dump_json()
     return {
         "apiVersion": "v1", "kind": "Secret", "metadata": metadata_of(run, settings, name_of(run.run_id)),
         "type": "Opaque", "immutable": True, "stringData": {REQUEST: request, SEATING: json.dumps(seating)},
     }  # fmt: skip
+
+
+def as_stored(run: RunRequest) -> RunRequest:
+    """The request as the run's Secret has it: without its files, where these lie in a store instead. Raises RunRejectedError."""
+    size = _size(run)
+    if size <= MOST_REQUEST_BYTES:
+        return run
+    less = run.model_copy(update={"files": {}, "package": package_of(packed(run.files))})
+    if _size(less) > MOST_REQUEST_BYTES:
+        raise RunRejectedError(
+            f"run {run.run_id} has {_size(less)} bytes of environment and statement, and a Kubernetes cluster takes {MOST_REQUEST_BYTES}; "
+            "bring data as a product"
+        )
+    if run.deposit is None:
+        raise RunRejectedError(
+            f"run {run.run_id} has {size} bytes of files, environment and statement, and a Kubernetes cluster takes "
+            f"{MOST_REQUEST_BYTES}; bring files in an image or as a product, or have the operator name a store for what is larger "
+            "(cpn cluster change CLUSTER --result-store s3://…)"
+        )
+    return less
+
+
+def _size(run: RunRequest) -> int:
+    return len(run.model_dump_json().encode())
 
 
 def service_of(run: RunRequest, settings: RunSettings, owner: Document) -> Document:
@@ -184,7 +208,7 @@ def pod_on(nodes: list[str], run: RunRequest, settings: RunSettings, container: 
         "containers": [container],
         "volumes": [
             {"name": "run", "secret": {"secretName": name_of(run.run_id)}},
-            {"name": "work", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}},
+            {"name": "work", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}, *data_of(run, settings.data_claims)[0],
         ],
     }  # fmt: skip
     if settings.tolerations:
@@ -218,7 +242,7 @@ def worker_container(run: RunRequest, settings: RunSettings, place: Place, rank:
         "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [
             {"name": "run", "mountPath": REQUEST_FOLDER, "readOnly": True}, {"name": "work", "mountPath": WORK_FOLDER},
-            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "tmp", "mountPath": "/tmp"}, *data_of(run, settings.data_claims)[1],
         ],
     }  # fmt: skip
 

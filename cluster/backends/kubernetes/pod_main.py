@@ -59,13 +59,33 @@ async def _live(supervisor: PodSupervisor, run: dict[str, Any], seating: dict[st
         if time.time() > seating["start_by"] + CLOCKS_APART_S:
             # Nobody waits for it any more, and another attempt may have begun.
             return supervisor.refuse("the cluster has started this pod too late; nothing was run")
+        if run.get("package"):
+            run = {**run, "files": await asyncio.to_thread(_files_of, run)}
         if not await supervisor.prepare(run):
             return
         if len(run["nodes"]) == 1 or run["kind"] == "ray":
             return await supervisor.go(None)
         await _begin_together(supervisor, len(run["nodes"]), seating, rank)
+    except MissingFilesError as error:
+        supervisor.refuse(str(error))
     except OSError as error:
         supervisor.refuse(f"the gang cannot gather: {describe(error)}")
+
+
+class MissingFilesError(Exception):
+    """The job's files cannot be had; the message says why."""
+
+
+def _files_of(run: Mapping[str, Any]) -> dict[str, str]:
+    """The job's files, from the store that has them. Blocks."""
+    from cluster.deposits import Package
+    from cluster.runs.depositor import DepositError
+    from cluster.runs.packages import fetch_package
+
+    try:
+        return fetch_package(run["deposit"]["package_url"], Package.model_validate(run["package"]))
+    except DepositError as error:
+        raise MissingFilesError(str(error)) from error
 
 
 async def _begin_together(supervisor: PodSupervisor, workers: int, seating: dict[str, Any], rank: int) -> None:

@@ -32,6 +32,7 @@ class PodSupervisor(Supervisor):
         super().__init__(rank, kennel)
         self._killed_before = memory_kills()
         self.stopping_now = threading.Event()
+        self._accepted_at = time.time()
 
     @property
     def output(self) -> Path:

@@ -58,6 +58,15 @@ def test_options_say_where_and_how_it_runs(server: FakeServer) -> None:
     assert objects == AgentManifest("lab", "https://cpn.example.org", "cpn:0.1.0", "runs", TOKEN, None, True, "q").objects()
 
 
+def test_claims_with_data_are_told_to_the_agent_and_proved_first(server: FakeServer) -> None:
+    objects = printed(server, "--data-claim", "lake=/data", "--data-claim", "more=/more")
+    (agent,) = of_kind(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert agent["args"][-4:] == ["--data-claim", "lake=/data", "--data-claim", "more=/more"]
+    for wrong, words in (("lake", "is no claim with a path"), ("lake=/proc/x", "/proc/x is a pod's own")):
+        done = server.run("cluster", "manifest", "lab", "--data-claim", wrong)
+        assert (done.exit_code, words in done.stderr) == (2, True)
+
+
 def test_without_a_join_token_none_is_made_and_the_secret_that_is_there_is_used(server: FakeServer) -> None:
     objects = printed(server, "--no-join-token")
     assert [request.method for request in server.requests] == ["GET"]

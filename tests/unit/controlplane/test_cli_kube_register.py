@@ -64,6 +64,10 @@ def test_options_win_over_the_document(server: FakeServer, tmp_path: Path) -> No
         (["--image", "no image"], "endpoint.kubernetes.image"),
         (["--tolerate", "a=b:Never"], "endpoint.kubernetes.tolerations"),
         (["--namespace", "cpn", "--address", "10.0.0.5:6379"], "endpoint.address: a cluster of backend kubernetes is reached by"),
+        (["--data-claim", "lake"], "endpoint.kubernetes.data_claims.0"),
+        (["--data-claim", "lake=/data/../etc"], "endpoint.kubernetes.data_claims.0"),
+        (["--data-claim", "lake=/cpn/work"], "endpoint.kubernetes.data_claims.0: /cpn/work is a pod's own; name another path, like /data"),
+        (["--data-claim", "a=/data", "--data-claim", "b=/data"], "data_claims.1: /data stands for a already; name another path"),
         (["--namespace", "cpn", "--token-file", "/t"], "endpoint.token_file: a cluster of backend kubernetes is reached by"),
     ],
 )

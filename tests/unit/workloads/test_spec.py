@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from workloads.spec import JobSpec, split_ref
+from workloads.spec import MAX_FILE_BYTES, JobSpec, split_ref
 
 SQL = {"name": "delay-by-carrier", "tenant": "acme", "kind": "sql", "purpose": "research", "sql": "SELECT 1"}
 COMMAND = {"name": "train", "tenant": "acme", "kind": "training", "purpose": "research", "command": ["python", "train.py"]}
@@ -139,8 +139,8 @@ def test_a_file_is_no_folder_of_another() -> None:
 
 
 def test_files_have_a_limit_in_bytes() -> None:
-    JobSpec.model_validate({**COMMAND, "files": {"a": "x" * 1024 * 1024}})
-    assert "1 MiB" in errors({**COMMAND, "files": {"a": "é" * (512 * 1024 + 1)}})[("files",)]
+    JobSpec.model_validate({**COMMAND, "files": {"a": "x" * MAX_FILE_BYTES}})
+    assert "32 MiB" in errors({**COMMAND, "files": {"a": "é" * (MAX_FILE_BYTES // 2 + 1)}})[("files",)]
 
 
 def test_command_arguments_hold_no_nul() -> None:

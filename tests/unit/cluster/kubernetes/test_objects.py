@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,8 +22,11 @@ from cluster.backends.kubernetes.objects import (
     secret_of,
     service_of,
 )
+from cluster.data_claims import read_claim
+from cluster.deposits import Grant, Package
 from cluster.errors import RunRejectedError
-from cluster.protocol import RunRequest
+from cluster.protocol import InputFile, RunRequest
+from cluster.runs.packages import packed
 
 SETTINGS = RunSettings(
     cluster="lab", namespace="cpn", image="registry.example/cpn:1", priority_class="batch", service_account="runner", pull_secret="pull",
@@ -137,3 +142,39 @@ def test_workers_with_jobs_of_their_own_find_rank_0_behind_the_service() -> None
 def test_a_request_that_no_secret_holds_is_refused_with_what_to_do() -> None:
     with pytest.raises(RunRejectedError, match="bring files in an image or as a product"):
         secret_of(request(files={"data": "x" * MOST_REQUEST_BYTES}), SETTINGS, PLACE)
+
+
+GRANT = Grant(url="http://store/b", fields={}, prefix="job-7-1/", until=1.0, piece_bytes=1, package_url="http://store/b/p")
+
+
+def test_files_that_a_secret_cannot_hold_are_left_out_of_it() -> None:
+    large = request(files={"a": "x" * MOST_REQUEST_BYTES}, deposit=GRANT)
+    kept = RunRequest.model_validate_json(secret_of(large, SETTINGS, PLACE)["stringData"]["request.json"])
+    assert (kept.files, kept.deposit) == ({}, GRANT)
+    assert kept.package == Package(size_bytes=MOST_REQUEST_BYTES + 8, sha256=hashlib.sha256(packed(large.files)).hexdigest())
+    # An agent that knows no more than the Secret makes the same.
+    assert secret_of(kept, SETTINGS, PLACE) == secret_of(large, SETTINGS, PLACE)
+    small = request(files={"a": "x"}, deposit=GRANT)
+    assert RunRequest.model_validate_json(secret_of(small, SETTINGS, PLACE)["stringData"]["request.json"]) == small
+    with pytest.raises(RunRejectedError, match="of environment and statement"):
+        secret_of(request(env={"A": "x" * MOST_REQUEST_BYTES}, deposit=GRANT), SETTINGS, PLACE)
+
+
+def replica(uri: str, *, local: bool = True) -> InputFile:
+    return InputFile(ref="a/b@1", uri=uri, format="csv", size_bytes=1, sha256="0" * 64, local=local)
+
+
+def test_pods_see_the_files_of_their_inputs_and_nothing_else_of_a_claim() -> None:
+    claims = tuple(map(read_claim, ("lake=/data", "deep=/data/deep", "idle=/idle")))
+    inputs = {
+        "a": replica("file:///data/x/one.csv"), "b": replica("/data/x/one.csv"), "c": replica("file:///data/deep/two%20.csv"),
+        "elsewhere": replica("file:///data/x/three.csv", local=False), "image": replica("file:///opt/four.csv"),
+        "store": replica("s3://data/five.csv"), "out": replica("file:///data/../etc/passwd"),
+    }  # fmt: skip
+    pod = pod_of(jobs_of(request(inputs=inputs), replace(SETTINGS, data_claims=claims), PLACE, OWNER, indexed=False)[0])
+    assert [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume] == [
+        {"name": "data-0", "persistentVolumeClaim": {"claimName": "deep", "readOnly": True}},
+        {"name": "data-1", "persistentVolumeClaim": {"claimName": "lake", "readOnly": True}},
+    ]
+    mounts = [(item["name"], item["mountPath"], item["subPath"], item["readOnly"]) for item in pod["containers"][0]["volumeMounts"][3:]]
+    assert mounts == [("data-0", "/data/deep/two .csv", "two .csv", True), ("data-1", "/data/x/one.csv", "x/one.csv", True)]
