@@ -77,12 +77,13 @@ class Driver(BaseModel):
 ACTORS, BY_PODS = Driver(), Driver(way="pods")
 
 
-def not_by(driver: Driver, spec: JobSpec) -> tuple[str, str] | None:
-    """What a member that is driven so cannot do for a job, in words, and what would change it; None where it can run it."""
+def not_by(driver: Driver, spec: JobSpec, *, has_store: bool = False) -> tuple[str, str] | None:
+    """What a member that is driven so cannot do for a job, in words, and what would change it; None where it can run it. `has_store`: it
+    was given a store, by which pods get files of any size."""
     if driver.way == "actors":
         return None
     if driver.way == "pods":
-        return _not_by_pods(driver, spec)
+        return _not_by_pods(driver, spec, has_store=has_store)
     missing = _not_by_job_api(spec)
     if not missing:
         return None
@@ -114,16 +115,20 @@ def _not_by_job_api(spec: JobSpec) -> str:
     return "a job with inputs" if spec.inputs else _share(spec)
 
 
-def _not_by_pods(driver: Driver, spec: JobSpec) -> tuple[str, str] | None:
+def _not_by_pods(driver: Driver, spec: JobSpec, *, has_store: bool) -> tuple[str, str] | None:
     if found := _never_by_pods(spec):
         missing, remedy = found
         return f"the cluster runs pods of Kubernetes, which cannot run {missing}", f"{remedy}, or choose a cluster of backend ray"
     lack = next((lack for lack in driver.lacks if is_needed(lack, spec.kind)), None)
     if lack is not None:
         return lack_words(lack, driver.queue)
-    if driver.most_code_bytes and (bytes_ := code_bytes(spec)) > driver.most_code_bytes:
+    carried = spec.model_copy(update={"files": {}}) if has_store else spec
+    if driver.most_code_bytes and (bytes_ := code_bytes(carried)) > driver.most_code_bytes:
         message = f"the job brings {size(bytes_)} of files, environment and statement, and the cluster takes {size(driver.most_code_bytes)}"
-        return message, "bring files in the image or as a product, or choose another cluster"
+        return (
+            message,
+            "bring files in the image or as a product, choose another cluster, or ask its operator to give it a store (--result-store)",
+        )
     return None
 
 

@@ -129,7 +129,9 @@ def rank(item: Against) -> tuple[bool, Reason]:
 
 
 def _unsupported(spec: JobSpec, cluster: ClusterSpec, driver: Driver) -> list[Against]:
-    found = not_by(driver, spec) or (forbidden(spec.runtime_env, cluster.ray_jobs) if spec.kind == "ray" else None)
+    found = not_by(driver, spec, has_store=cluster.result_store is not None) or (
+        forbidden(spec.runtime_env, cluster.ray_jobs) if spec.kind == "ray" else None
+    )
     return [Against(Reason.KIND_UNSUPPORTED, *found)] if found else []
 
 

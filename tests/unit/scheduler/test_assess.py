@@ -246,6 +246,8 @@ def test_a_job_that_brings_more_than_a_cluster_takes_is_refused_there_with_both_
         (Reason.KIND_UNSUPPORTED, "the job brings 2.6 KiB of files, environment and statement, and the cluster takes 2.5 KiB")
     ] * refused
     assert assess(spec, (), GZ, NOW, None, Driver(way="job-api", why="x")).against == ()
+    with_store = GZ.model_copy(update={"backend": "kubernetes", "result_store": "s3://of/gz"})
+    assert assess(spec, (), with_store, NOW, None, Driver(way="pods", most_code_bytes=limit)).against == ()
 
 
 def test_inputs_that_fit_into_no_cache_together_are_named_with_sizes_and_a_way_out() -> None:
