@@ -187,12 +187,11 @@ class Verifier:
 
     def _number(self, row: AuditRow) -> int | None:
         """The number that a row was made with; None where it is not as it was made."""
-        numbers: list[int] = [row.sequence, self.expected, *range(max(1, row.sequence - NEAR), row.sequence + NEAR + 1)]
-        for number in numbers:
-            rest = (row.at, row.actor, row.act, row.subject, row.tenant, row.products, row.document)
-            if hash_of(row.previous, number, *rest) == row.hash:
-                return number
-        return None
+        rest = (row.at, row.actor, row.act, row.subject, row.tenant, row.products, row.document)
+        if hash_of(row.previous, row.sequence, *rest) == row.hash:
+            return row.sequence
+        near = range(max(1, row.sequence - NEAR), row.sequence + NEAR + 1)
+        return next((number for number in (self.expected, *near) if hash_of(row.previous, number, *rest) == row.hash), None)
 
     def _next(self, row: AuditRow) -> None:
         known = self.faults and self.faults[-1].kind is FaultKind.CHANGED and self.faults[-1].sequence == self.expected - 1
