@@ -25,6 +25,7 @@ from scheduler.store.session import Connection
 from workloads.catalogue.licence import Licence
 from workloads.catalogue.policy import permits
 from workloads.catalogue.product import Product, ProductVersion
+from workloads.programs import program_hash
 from workloads.spec import JobSpec, split_ref
 
 SCHEDULER, SERVER = "scheduler", "server"
@@ -136,7 +137,7 @@ def _asked(spec: JobSpec) -> dict[str, Any]:
     """What rights are judged by."""
     rules = spec.placement
     return {
-        "purpose": spec.purpose, "kind": spec.kind, "inputs": dict(spec.inputs),
+        "purpose": spec.purpose, "kind": spec.kind, "program": program_hash(spec), "inputs": dict(spec.inputs),
         "only": {"jurisdictions": list(rules.jurisdictions), "clusters": list(rules.clusters)},
     }  # fmt: skip
 

@@ -12,7 +12,7 @@ from controlplane.cli.follow import is_final
 from controlplane.cli.manifest import read_job
 from controlplane.cli.output import grid
 from controlplane.cli.text import lasted, span
-from controlplane.demo.catalogue import TARGET, TENANT
+from controlplane.demo.catalogue import OWNER, TARGET, TENANT
 from controlplane.demo.data import LOCATIONS, replica_path
 from controlplane.demo.furnishing import missing_commands, prepare
 from controlplane.demo.members import GUIZHOU, MEMBERS, SHANGHAI, size_in_words
@@ -179,6 +179,16 @@ def measure(scene: Scene) -> None:
     check(unrated == ["Ascend-910B"], "hardware without a published rating is counted as unrated")
 
 
+def prove(scene: Scene) -> None:
+    """That each run read the flights where and as it might, by the audit log."""
+    scene.cpn("audit", "verify", role="operator")
+    scene.cpn("audit", "prove", "--product", f"{OWNER}/flights", role="operator")
+    with scene.client("operator") as client:
+        proof = client.prove(f"{OWNER}/flights")
+    readers = {job.id for job in scene.jobs if any(split_ref(ref)[0] == proof.product for ref in job.spec.inputs.values())}
+    check(proof.holds and readers <= {run.job for run in proof.runs}, "no run lay outside the terms of the flights")
+
+
 def summarise(scene: Scene) -> None:
     """All jobs in a table."""
     with scene.client() as client:
@@ -205,6 +215,7 @@ STEPS: tuple[Step, ...] = (
     ("See data stay where it must: the dearer cluster is forced", reside),
     (SETTLE, settle),
     ("Count the computing power", measure),
+    ("Prove that no run lay outside the terms of its data", prove),
     ("Summary", summarise),
 )
 

@@ -36,26 +36,31 @@ from workloads.spec import JobSpec
 GIB = 1024**3
 NOW = 1_800_000_000.0
 PLACES = {"sh": "CN-SH", "gz": "CN-GZ", "us": "US"}
+LEVELS = {"sh": 3, "gz": 1, "us": 0}
 TENANTS, PURPOSES = ("acme", "globex"), ("research", "marketing", "audit")
-JURISDICTIONS: tuple[tuple[str, ...], ...] = ((), (), ("CN",), ("CN-SH",), ("CN-GZ", "US"), ("US",))
+JURISDICTIONS: tuple[tuple[str, ...], ...] = ((), (), (), (), ("CN",), ("CN-SH",), ("CN-GZ", "US"), ("US",))
 PRICES = {"cpu_hour": "0.40 CNY", "memory_gib_hour": "0.02 CNY", "transfer_gib": "0.50 CNY"}
 POLICY = HealthPolicy(suspect_after_s=1e9, lost_after_s=2e9)
 PRODUCTS = 5
 
 
 class Market:
-    """Who acts is drawn from `seed`. `between` is called once between each decision and its commit, and may change the market."""
+    """Who acts is drawn from `seed`; of products the share `copied` may be copied.
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    `between` is called once between each decision and its commit, and may change the market.
+    """
+
+    def __init__(self, folder: Path, seed: int, copied: float = 0.8) -> None:
         path = folder / f"market-{seed}.sqlite"
         path.write_bytes(empty_database())
         self.store, self.random, self.clock = Store(f"sqlite:///{path}"), Random(seed), ManualClock(NOW)
         self.bells = Bells()
         self.between: Callable[[], None] = self.operate
+        self.copied = copied
         self.cycle = Cycle(self.store, self.clock, self.bells, StartWaits(), timer=self._timer)
         self._marks = self._numbers = 0
         self.store.write(self._furnish)
-        for _ in range(15):
+        for _ in range(40):
             self.grant()
 
     def close(self) -> None:
@@ -63,10 +68,10 @@ class Market:
 
     def live(self, steps: int) -> None:
         """So many acts of whoever it is."""
-        acts_of = [self.submit, self.submit, self.submit, self.decide, self.decide, self.operate, self.report, self.cancel_one]
+        acts_of = [*[self.submit] * 5, self.decide, self.decide, self.operate, self.report, self.cancel_one]
         for _ in range(steps):
             self.random.choice(acts_of)()
-            self.clock.advance(self.random.uniform(0.0, 400.0))
+            self.clock.advance(self.random.uniform(0.0, 200.0))
         self.decide()
 
     def proofs(self) -> list[Proof]:
@@ -158,6 +163,7 @@ class Market:
         return Product(
             name=_name(number), owner="o", classification=self.random.choice(["public", "internal", "restricted"]),
             purposes=self.random.choice([(), (), PURPOSES[:2]]), jurisdictions=self.random.choice(JURISDICTIONS),
+            security_level=self.random.choice([0, 0, 0, 1, 3]), may_copy=self.random.random() < self.copied,
         )  # fmt: skip
 
     # --- the network ---
@@ -177,7 +183,11 @@ class Market:
         names = {ref.partition("@")[0] for ref in spec.inputs.values()}
         known, grants = catalogue.products_named(conn, names), catalogue.licences_of(conn, [spec.tenant], names)
         inputs = [(product, grants.get((spec.tenant, name), ())) for name, product in known.items()]
-        assert judge(spec, inputs, cluster=cluster, jurisdiction=PLACES[cluster], now=now) == (), job_id
+        versions = [version for ref, version in catalogue.versions_of(conn, names).items() if ref in spec.inputs.values()]
+        refusals = judge(
+            spec, inputs, cluster=cluster, jurisdiction=PLACES[cluster], now=now, security_level=LEVELS[cluster], versions=versions
+        )  # fmt: skip
+        assert refusals == (), job_id
 
     def report(self) -> None:
         """Agents tell that runs began, ended or broke."""
@@ -213,7 +223,9 @@ class Market:
             access.add_tenant(tx.conn, tenant, NOW)
         fleet.add_queue(tx.conn, "default", 1.0, None, NOW)
         for name, jurisdiction in PLACES.items():
-            spec = ClusterSpec.model_validate({"name": name, "backend": "memory", "jurisdiction": jurisdiction, "prices": PRICES})
+            spec = ClusterSpec.model_validate({
+                "name": name, "backend": "memory", "jurisdiction": jurisdiction, "prices": PRICES, "security_level": LEVELS[name],
+            })  # fmt: skip
             fleet.add_cluster(tx.conn, spec, NOW)
             nodes = tuple(Node(name=f"n{number}", cpu=16, memory_bytes=64 * GIB) for number in range(2))
             fleet.replace_nodes(tx.conn, name, nodes, NOW)

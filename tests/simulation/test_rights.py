@@ -32,7 +32,7 @@ def test_however_the_market_changes_every_run_is_proved_to_lie_within_the_terms(
         found = market.proofs()
         assert [proof.outside for proof in found] == [()] * len(found)
         assert all(proof.holds for proof in found)
-        assert sum(len(proof.runs) for proof in found) > 3, "something was placed"
+        assert any(proof.runs for proof in found), "something was placed"
     finally:
         market.close()
 
@@ -43,7 +43,7 @@ def test_what_operators_do_between_decision_and_commit_counts(tmp_path: Path, mo
     monkeypatch.setattr(catalogue, "generation", lambda _conn: 0)
     outside = []
     for seed in range(4):
-        market = Market(tmp_path, seed)
+        market = Market(tmp_path, seed, copied=1.0)
         market.between = market.hurry
         market.live(STEPS)
         outside += [run for proof in market.proofs() for run in proof.outside]

@@ -38,7 +38,8 @@ def licence(**terms: Any) -> Licence:
 def placed(job: str = "job-1", *, at: float = NOW + 10, **told: Any) -> Entry:
     document = {
         "purpose": "research", "kind": "sql", "inputs": {"f": f"{FLIGHTS}@1"}, "only": {"jurisdictions": [], "clusters": []},
-        "run": f"{job}-1", "cluster": "sh", "jurisdiction": "CN-SH", "licences": {FLIGHTS: "lic-1"}, **told,
+        "run": f"{job}-1", "cluster": "sh", "jurisdiction": "CN-SH", "security_level": 0, "program": None,
+        "licences": {FLIGHTS: "lic-1"}, **told,
     }  # fmt: skip
     return Entry(Act.RUN_PLACED, job, "scheduler", at, document, "acme", [FLIGHTS])
 
@@ -110,6 +111,46 @@ def test_what_comes_later_changes_nothing_of_a_run_and_what_came_before_does() -
     for entry in (revoked, narrowed, withdrawn, removed, moved):
         assert against(placed(), entry) == "", entry.act
         assert against(entry, placed()) != "", entry.act
+
+
+PROGRAM = "b" * 64
+
+
+@pytest.mark.parametrize(("terms", "told", "words"), [
+    ({"security_level": 2}, {}, "is processed at security level 2 and more, and sh has level 0"),
+    ({"may_copy": False}, {"cluster": "bj", "jurisdiction": "CN-BJ"}, "may not be copied, and bj holds no replica of it"),
+    ({"kinds": ["training"]}, {}, "may not be used by jobs of kind sql"),
+    ({"delivery": "aggregates-only"}, {"kind": "command", "program": PROGRAM}, f"{PROGRAM} is none of those that it permits"),
+])  # fmt: skip
+def test_the_terms_of_use_are_judged_too(terms: dict[str, Any], told: dict[str, Any], words: str) -> None:
+    member = acts.of_cluster(Act.CLUSTER_REGISTERED, cluster_spec("bj", jurisdiction="CN-BJ", security_level=3), "tok-1", NOW)
+    changed = acts.of_product(Act.TERMS_CHANGED, product(**terms), "tok-1", NOW)
+    assert words in against(member, changed, placed(**told))
+    assert against(member, placed(**told), changed) == ""
+
+
+def test_a_program_whose_hash_is_permitted_may_read_all_of_it() -> None:
+    changed = acts.of_product(Act.TERMS_CHANGED, product(delivery="aggregates-only", algorithms=[PROGRAM]), "tok-1", NOW)
+    assert against(changed, placed(kind="command", program=PROGRAM)) == ""
+    assert against(changed, placed(kind="sql", program=None)) == ""
+
+
+def delivered(job: str) -> Entry:
+    return Entry(Act.RESULT_DELIVERED, job, "agent/sh", NOW + 50, {"run": f"{job}-1", "cluster": "sh", "files": []}, "acme", [FLIGHTS])
+
+
+@pytest.mark.parametrize(("limits", "words"), [
+    ({"runs": 2}, "lic-1 was granted for 2 runs, and this is number 3"),
+    ({"gib": "0.00000002"}, "lic-1 was granted for 21 bytes, and with this one 27 were read"),
+])  # fmt: skip
+def test_no_more_may_be_delivered_under_a_licence_than_it_was_granted_for(limits: dict[str, Any], words: str) -> None:
+    jobs = [f"job-{number}" for number in range(3)]
+    granted = acts.of_licence(Act.LICENCE_GRANTED, licence(**limits), "tok-1", NOW)
+    entries = [*BEGIN, granted, *(placed(job) for job in jobs)]
+    assert proof(entries + [delivered(job) for job in jobs[:2]]).holds, "the third has delivered nothing"
+    found = proof(entries + [delivered(job) for job in jobs])
+    assert [(run.job, run.against) for run in found.outside] == [("job-2", (words,))]
+    assert proof([*entries, *(delivered(job) for job in jobs)], since=NOW + 20).holds, "none of them is asked for"
 
 
 def test_a_licence_ends_when_it_expires() -> None:
