@@ -185,6 +185,7 @@ def _details(job: JobView) -> None:
         ("ran", lasted(job.started_at, job.finished_at)),
         ("result", f"removed {clock(job.result_removed_at)}" if job.result_removed_at else None),
         ("log", f"removed {clock(job.log_removed_at)}" if job.log_removed_at else None),
+        ("audit log", f"cpn audit list --job {job.id}" if spec.inputs else None),
     ])  # fmt: skip
     if job.rewritten:
         from controlplane.cli.verdicts import rewritten_words

@@ -22,6 +22,7 @@ def test_acts_are_listed_by_what_they_were_done_to(market: Market) -> None:
     found = cpn("audit", "list", "--job", job).table()
     assert [row["ACT"] for row in found] == ["result.delivered", "run.ended", "run.placed", "job.admitted"]
     assert found[2]["BY"] == "scheduler"
+    assert f"cpn audit list --job {job}" in cpn("job", "show", job).out
     assert "cluster=sh" in found[2]["WHAT"]
     granted = cpn("audit", "list", "--act", "licence.granted", "--product", PRODUCT, "-o", "json").document["items"]
     assert [row["document"]["licence"]["tenant"] for row in granted] == ["acme"]

@@ -42,7 +42,7 @@ def manifest(tmp_path: Path) -> str:
 
 def _plan(*verdicts: dict[str, Any]) -> dict[str, Any]:
     chosen = next((item["cluster"] for item in verdicts if item["verdict"] == "chosen"), None)
-    return {"name": "count", "chosen": chosen, "verdicts": list(verdicts), "engine": None}
+    return {"name": "count", "chosen": chosen, "verdicts": list(verdicts), "engine": None, "warnings": [], "program": None}
 
 
 def test_a_plan_shows_every_cluster_and_the_quote_of_the_chosen(server: FakeServer, manifest: str) -> None:
