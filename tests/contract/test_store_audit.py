@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from sqlalchemy import create_engine, delete, text, update
 from scheduler.chain import GENESIS, Act, AuditRow, Verifier
 from scheduler.store import audit
 from scheduler.store.audit import Entry, Wanted
+from scheduler.store.changes import Changes
 from scheduler.store.migrate import migrate
 from scheduler.store.session import Connection, Store, StoreUnavailableError, Transaction
 from scheduler.store.tables import audit as audit_table
 from tests.postgres import postgres
+from tests.records import job_spec, run
 
 NOW = 1_800_000_000.0
 
@@ -172,3 +175,28 @@ def test_rows_are_found_by_what_they_are_about(store: Store) -> None:
     assert found(product="a/b") == [2, 1], "whole names alone"
     assert found(product="a/b_c") == [3], "and no character stands for others"
     assert found(since=NOW + 2, until=NOW + 4) == [3, 2]
+
+
+def reader(tx: Transaction, job_id: str, ref: str | None, at: float) -> None:
+    """A job with one input or none, and its run."""
+    spec = job_spec(inputs={"f": ref} if ref is not None else {})
+    document = spec.model_dump(mode="json")
+    changes = Changes(tx.conn)
+    changes.add_job({
+        "id": job_id, "version": 1, "state": "running", "tenant": "acme", "queue": "default", "rank": 0, "name": "j", "kind": spec.kind,
+        "spec": document, "submitted_by": "tok-1", "idempotency_key": None, "idempotency_digest": None, "attempts": 1,
+        "run_id": f"{job_id}-1", "not_before": None, "cause": "started", "message": "", "blocker": "", "cancel_requested": False,
+        "submitted_at": at,
+    })  # fmt: skip
+    changes.add_run(replace(run("sh", ["n1"], job_id=job_id), placed_at=at))
+    changes.write()
+
+
+def test_runs_are_found_by_the_product_that_their_jobs_read(store: Store) -> None:
+    jobs = [("job-1", "a/b@1"), ("job-2", "a/b@12"), ("job-3", "a/bc@1"), ("job-4", "xa/b@1"), ("job-5", None), ("job-6", "a/b@1")]
+    for number, (job_id, ref) in enumerate(jobs):
+        store.write(lambda tx, job_id=job_id, ref=ref, at=NOW + number: reader(tx, job_id, ref, at))  # type: ignore[misc]
+    with store.read() as conn:
+        assert audit.runs_over(conn, "a/b", NOW, NOW + 5) == [("job-1-1", "sh", NOW), ("job-2-1", "sh", NOW + 1)]
+        assert [name for name, _, _ in audit.runs_over(conn, "a/b", NOW + 1, NOW + 9)] == ["job-2-1", "job-6-1"]
+        assert audit.runs_over(conn, "a/_", NOW, NOW + 9) == []
