@@ -17,6 +17,7 @@ import pyarrow.parquet as parquet  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from controlplane.api.schemas import PlanView
 from controlplane.cli import follow, session
 from tests.unit.controlplane.cli_server import T0, T1, FakeServer, job, page, problem, quote, verdict
 
@@ -42,7 +43,8 @@ def manifest(tmp_path: Path) -> str:
 
 def _plan(*verdicts: dict[str, Any]) -> dict[str, Any]:
     chosen = next((item["cluster"] for item in verdicts if item["verdict"] == "chosen"), None)
-    return {"name": "count", "chosen": chosen, "verdicts": list(verdicts), "engine": None, "warnings": [], "program": None}
+    found = PlanView.model_validate({"name": "count", "chosen": chosen, "verdicts": list(verdicts), "engine": None})
+    return found.model_dump(mode="json")
 
 
 def test_a_plan_shows_every_cluster_and_the_quote_of_the_chosen(server: FakeServer, manifest: str) -> None:
