@@ -22,12 +22,12 @@ ALICE = 7001
 WORLDS = {"first": (123456.78, True, 777.5), "second": (54321.12, False, None)}
 PEOPLE = (
     "CREATE TABLE people (id INTEGER, name VARCHAR, city VARCHAR, age INTEGER, salary DECIMAL(12,2), ill BOOLEAN, bonus DOUBLE, "
-    "born DATE, boss INTEGER, code VARCHAR, flag INTEGER)"
+    "born DATE, boss INTEGER, code VARCHAR, flag INTEGER, rare DOUBLE)"
 )
 FILL = (
     "INSERT INTO people SELECT i, 'name' || i, ['Aarau', 'Bern', 'Chur', 'Davos'][1 + i % 4], 20 + i % 50, 3000 + (i * 37) % 5000, "
     "i % 3 = 0, CASE WHEN i % 2 = 0 THEN 100 + i % 70 END, DATE '1950-01-01' + CAST(i * 61 % 20000 AS INTEGER), i // 20, "
-    "CAST(i AS VARCHAR), i % 2 FROM range(400) AS t(i)"
+    "CAST(i AS VARCHAR), i % 2, 5 + i % 3 FROM range(400) AS t(i)"
 )
 CITIES = "CREATE TABLE cities AS SELECT * FROM (VALUES ('Aarau', 'AG', 22000), ('Bern', 'BE', 134000), ('Chur', 'GR', 38000), "
 CITIES += "('Davos', 'GR', 11000), ('Zug', 'ZG', 31000)) AS t(city, canton, inhabitants)"
@@ -45,7 +45,7 @@ def world(name: str = "first") -> Iterator[duckdb.DuckDBPyConnection]:
         salary, ill, bonus = WORLDS[name]
         for statement in (PEOPLE, FILL, CITIES, VISITS):
             connection.execute(statement)
-        row = [ALICE, "Alice", "Zug", 44, salary, ill, bonus, "1980-05-05", 3, "A-1", 1]
+        row = [ALICE, "Alice", "Zug", 44, salary, ill, bonus, "1980-05-05", 3, "A-1", 1, None]
         connection.execute(f"INSERT INTO people VALUES ({', '.join('?' * len(row))})", row)
         yield connection
 

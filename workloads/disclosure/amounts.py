@@ -48,8 +48,8 @@ class Amount:
 
     @property
     def symbols(self) -> set[Symbol]:
-        """All columns in it."""
-        return {symbol for product in self.terms for symbol in product}
+        """All columns in it, those too that cancel out: where one of them is missing, so is the amount."""
+        return {symbol for node in self.text.find_all(exp.Column) if (symbol := _symbol_of(node)) is not None}
 
     @property
     def plain(self) -> Symbol | None:

@@ -118,15 +118,23 @@ class Guards:
         return type(node)(this=self._rebuilt(branches)), tests
 
     def _filled(self, amount: Amount, *, counts: bool) -> list[_Test]:
-        """Rows that truly add something are many enough, for each product of columns; a factor of whole numbers may be a flag, which cuts
-        the group like a condition."""
+        """Rows that truly add something are many enough, for each product of columns. A factor of whole numbers may be a flag, which cuts
+        the group like a condition, and beside another column so does one that is missing on some rows."""
         found = []
+        if len(amount.symbols) > 1:
+            found.extend(self._missing(symbol) for symbol in sorted(amount.symbols, key=lambda one: (one.occurrence, one.column)))
         for product in amount.products:
             columns = [self._level.column_of(symbol) for symbol in product]
             found.append(_Test([_present(column) for column in columns] if counts else [self._nonzero(symbol) for symbol in product]))
             flags = [symbol for symbol in product if symbol.may_be_flag] if len(product) > 1 else []
             found.extend(_Test([_not_true(self._nonzero(symbol))], may_be_none=True) for symbol in flags)
+        if amount.plain is not None and amount.plain.kind == "truth" and not counts:
+            # Its sum is the count of a condition.
+            found.append(_Test([_not_true(self._level.column_of(amount.plain))]))
         return found
+
+    def _missing(self, symbol: Symbol) -> _Test:
+        return _Test([exp.Is(this=self._level.column_of(symbol), expression=exp.Null())], may_be_none=True)
 
     def _moment(self, node: exp.Expr, arguments: list[exp.Expr]) -> tuple[exp.Expr, list[_Test]]:
         symbols = [self._symbol(argument) for argument in arguments]
@@ -136,7 +144,8 @@ class Guards:
             )
         bounded = [self._bounded(symbol) for symbol in symbols]
         rebuilt = type(node)(this=bounded[0], **({"expression": bounded[1]} if len(bounded) > 1 else {}))
-        return rebuilt, [_Test([self._nonzero(symbol) for symbol in symbols])]
+        missing = [self._missing(symbol) for symbol in symbols] if len(symbols) > 1 else []
+        return rebuilt, [_Test([self._nonzero(symbol) for symbol in symbols]), *missing]
 
     def _bounded(self, symbol: Symbol) -> exp.Expr:
         """A column without the numbers on which variances end in an error."""
