@@ -63,12 +63,12 @@ class Grouping:
     """One such query over `level`."""
 
     def __init__(self, judge: Judge, node: exp.Select, level: Level, scope: Any, names: Names) -> None:
-        self._judge, self._node, self._level, self._scope = judge, node, level, scope
+        self._judge, self._node, self._level, self._scope, self._names = judge, node, level, scope, names
         self._alias = names.name("groups")
         self._keys = {key.sql("duckdb"): key for key in self._read_keys()}
         self._units = {unit.sql("duckdb"): unit for part in _asked(node) for unit in aggregates(part)}
         self._columns = {text: names.name("key") for text in self._keys} | {text: names.name("value") for text in self._units}
-        self._guards = Guards(level, lambda test: judge.condition(test, level, scope), list(self._units.values()))
+        self._guards = Guards(level, lambda test: judge.condition(test, level, scope), list(self._units.values()), names)
 
     def rewritten(self) -> exp.Select:
         """The outer query."""
@@ -125,19 +125,28 @@ class Grouping:
         return [key for key in keys if any(True for _ in key.find_all(exp.Column))]
 
     def _inner(self) -> exp.Select:
-        inner = exp.Select(expressions=[
-            *(exp.alias_(self._guards.value(self._safe_key(key)), self._columns[text], quoted=True) for text, key in self._keys.items()),
-            *(exp.alias_(self._guards.aggregate(unit), self._columns[text], quoted=True) for text, unit in self._units.items()),
-        ])  # fmt: skip
-        if not inner.expressions:
-            inner.set("expressions", [exp.alias_(self._guards.value(exp.Literal.number(1)), self._alias, quoted=True)])
-        inner.set("from_", self._node.args["from_"])
+        """The query that lets groups go, over the one that makes them."""
+        alias = self._names.name("made")
+        shown = [
+            *(
+                exp.alias_(self._guards.value(self._safe_key(key), alias), self._columns[text], quoted=True)
+                for text, key in self._keys.items()
+            ),
+            *(exp.alias_(self._guards.aggregate(unit, alias), self._columns[text], quoted=True) for text, unit in self._units.items()),
+        ]
+        if not shown:
+            shown = [exp.alias_(self._guards.value(exp.Literal.number(1), alias), self._alias, quoted=True)]
+        enough = self._guards.group(alias)
+        made = exp.Select(expressions=self._guards.computed())
+        made.set("from_", self._node.args["from_"])
         for part in ("joins", "where"):
             if self._node.args.get(part) is not None:
-                inner.set(part, self._node.args[part])
+                made.set(part, self._node.args[part])
         if self._keys:
-            inner.set("group", exp.Group(expressions=[self._safe_key(key) for key in self._keys.values()]))
-        inner.set("having", exp.Having(this=self._guards.group()))
+            made.set("group", exp.Group(expressions=[self._safe_key(key) for key in self._keys.values()]))
+        inner = exp.Select(expressions=shown)
+        inner.set("from_", exp.From(this=exp.Subquery(this=made, alias=exp.TableAlias(this=exp.to_identifier(alias, quoted=True)))))
+        inner.set("where", exp.Where(this=enough))
         return inner
 
     def _safe_key(self, key: exp.Expr) -> exp.Expr:

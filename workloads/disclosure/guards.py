@@ -1,7 +1,8 @@
 """Aggregates over groups of protected rows, each behind its guards.
 
-Every value that leaves a group is `CASE WHEN guard THEN value END`, also where a HAVING drops the group anyway: DuckDB may try a later
-condition of the buyer's on a group before it is dropped, and there must be nothing in it to try.
+Every value that leaves a group is `CASE WHEN guard THEN value END`, also where the group is dropped anyway: DuckDB may try a later
+condition of the buyer's on a group before it is dropped, and there must be nothing in it to try. Guards and values are computed by a
+query that groups, each once; another one sets them together.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from sqlglot import exp
 
 from workloads.disclosure.amounts import Amount, read_amount
 from workloads.disclosure.parts import parts
-from workloads.disclosure.relations import Level, Symbol
+from workloads.disclosure.relations import Level, Names, Symbol, column
 from workloads.disclosure.terms import DisclosureError, Refusal, Rule
 from workloads.disclosure.values import watched
 
@@ -36,21 +37,31 @@ class _Test:
 class Guards:
     """The guards of one query's groups; `aggregates` are all of its aggregates, `condition` makes a condition safe on every row."""
 
-    def __init__(self, level: Level, condition: Condition, aggregates: Sequence[exp.Expr]) -> None:
-        self._level, self._condition = level, condition
+    def __init__(self, level: Level, condition: Condition, aggregates: Sequence[exp.Expr], names: Names) -> None:
+        self._level, self._condition, self._names = level, condition, names
+        self._computed: dict[str, tuple[str, exp.Expr]] = {}
         raw = {test.sql("duckdb"): test for node in aggregates for test in _tests(node)}
         self._safe = {text: condition(test.copy()) for text, test in raw.items()}
         self._parts = parts(list(raw.values()), level.kind)
 
-    def group(self) -> exp.Expr:
-        """The group has rows enough of each protected occurrence."""
-        return self._enough([])
+    def group(self, alias: str) -> exp.Expr:
+        """The group has rows enough of each protected occurrence, over the query that groups."""
+        return self._over(self._enough([]), alias)
 
-    def value(self, expression: exp.Expr) -> exp.Expr:
+    def computed(self) -> list[exp.Expr]:
+        """What the query that groups computes, with their names."""
+        return [exp.alias_(value, name, quoted=True) for name, value in self._computed.values()]
+
+    def _over(self, value: exp.Expr, alias: str) -> exp.Expr:
+        """A value of a group as a column of the query that groups."""
+        name, _ = self._computed.setdefault(value.sql("duckdb"), (self._names.name("c"), value))
+        return column(alias, name)
+
+    def value(self, expression: exp.Expr, alias: str) -> exp.Expr:
         """An expression over a group, missing where the group is too small."""
-        return self._when([], expression)
+        return self._when([], expression, alias)
 
-    def aggregate(self, node: exp.Expr) -> exp.Expr:
+    def aggregate(self, node: exp.Expr, alias: str) -> exp.Expr:
         """An aggregate of the buyer's behind all its guards. Raises DisclosureError for one that may carry a row's values."""
         filtered = isinstance(node, exp.Filter)
         inner = node.this if filtered else node
@@ -61,7 +72,7 @@ class Guards:
         guards = self._in_parts([]) if conditional else []
         for test in tests:
             guards.extend(self._in_parts(test.conditions, may_be_none=test.may_be_none) if conditional else [self._test_enough(test)])
-        return self._when(guards, value)
+        return self._when(guards, value, alias)
 
     def _test(self, raw: exp.Expr) -> exp.Expr:
         return self._safe[raw.sql("duckdb")].copy()
@@ -120,12 +131,12 @@ class Guards:
     def _filled(self, amount: Amount, *, counts: bool) -> list[_Test]:
         """Rows that truly add something are many enough, for each product of columns. A factor of whole numbers may be a flag, which cuts
         the group like a condition, and beside another column so does one that is missing on some rows."""
-        found = []
+        found: list[_Test] = []
         if len(amount.symbols) > 1:
             found.extend(self._missing(symbol) for symbol in sorted(amount.symbols, key=lambda one: (one.occurrence, one.column)))
         for product in amount.products:
             columns = [self._level.column_of(symbol) for symbol in product]
-            found.append(_Test([_present(column) for column in columns] if counts else [self._nonzero(symbol) for symbol in product]))
+            found.append(_Test([_present(one) for one in columns] if counts else [self._nonzero(symbol) for symbol in product]))
             flags = [symbol for symbol in product if symbol.may_be_flag] if len(product) > 1 else []
             found.extend(_Test([_not_true(self._nonzero(symbol))], may_be_none=True) for symbol in flags)
         if amount.plain is not None and amount.plain.kind == "truth" and not counts:
@@ -205,9 +216,10 @@ class Guards:
             tests.append(test)
         return exp.and_(*tests)
 
-    def _when(self, guards: Iterable[exp.Expr], value: exp.Expr) -> exp.Expr:
-        every = {guard.sql("duckdb"): guard for guard in [self.group(), *guards]}
-        return exp.Case(ifs=[exp.If(this=exp.and_(*every.values()), true=value)])
+    def _when(self, guards: Iterable[exp.Expr], value: exp.Expr, alias: str) -> exp.Expr:
+        tests = [self.group(alias), *(self._over(guard, alias) for guard in guards)]
+        every = {test.name: test for test in tests}
+        return exp.Case(ifs=[exp.If(this=exp.and_(*every.values()), true=self._over(value, alias))])
 
 
 def _tests(node: exp.Expr) -> Iterator[exp.Expr]:
