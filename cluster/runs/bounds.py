@@ -71,7 +71,12 @@ class TreeWatch:
     def look(self) -> str | None:
         """What they have too much of, `memory` or `tasks`, with the amount in `took`; None when all is well."""
         began = time.monotonic()
-        held, tasks = self._held(descendants(os.getpid()))
+        found = descendants(os.getpid(), self._tasks)
+        if self._tasks is not None and len(found) > self._tasks:
+            # They may double while they are looked at one by one.
+            self.took, self.due = len(found), began + LATEST_S
+            return "tasks"
+        held, tasks = self._held(found)
         now = time.monotonic()
         used = sum(max(amount - self._shares.get(pid, 0), 0) for pid, amount in held.items())
         self.due = now + max(self._pause(used), (now - began) * REST)
@@ -115,11 +120,14 @@ class TreeWatch:
         return sum(amount - self._shares.get(pid, 0) for pid, amount in held.items())
 
 
-def descendants(root: int) -> list[int]:
-    """All processes below one, those before that started them. Children belong to the thread that made them."""
+def descendants(root: int, most: int | None = None) -> list[int]:
+    """All processes below one, those before that started them, or the first of them when there are more than `most`.
+
+    Children belong to the thread that made them.
+    """
     found: list[int] = []
     parents = [root]
-    while parents:
+    while parents and (most is None or len(found) <= most):
         parent = parents.pop()
         try:
             threads = os.listdir(f"/proc/{parent}/task")

@@ -149,12 +149,12 @@ class Leash:
             if self.kill_at is not None and now >= self.kill_at:
                 self._signal(signal.SIGKILL)
                 self.kill_at = now + SWEEP_S
-            if self._tree is not None and now >= self._tree.due and (found := self._tree.look()) is not None:
+            # Once it was too much there is nothing to look for.
+            look_at = None if self._tree is None or self._tree.took else self._tree.due
+            if self._tree is not None and look_at is not None and now >= look_at and (found := self._tree.look()) is not None:
                 self.reason, self.kill_at = self.reason or found, now
                 continue
-            moments = [
-                moment for moment in (self.ends_at, self.kill_at, None if self._tree is None else self._tree.due) if moment is not None
-            ]
+            moments = [moment for moment in (self.ends_at, self.kill_at, look_at) if moment is not None]
             wait = max(0.0, min(moments) - time.monotonic()) if moments else None
             watched = [wakeup] if self.control < 0 else [wakeup, self.control]
             readable, _, _ = select.select(watched, [], [], wait)

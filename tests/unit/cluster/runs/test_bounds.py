@@ -135,6 +135,14 @@ def test_a_fork_bomb_is_ended_with_all_that_it_made(run: Any, bomb: str) -> None
     assert end["took"] > 100
 
 
+def test_more_processes_than_there_may_be_are_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = TreeWatch(GIB, 3)
+    monkeypatch.setattr("cluster.runs.bounds.descendants", lambda _root, most: list(range(most + 1)))
+    monkeypatch.setattr(watch, "_held", lambda _: pytest.fail("they may double meanwhile"))
+    assert watch.look() == "tasks"
+    assert (watch.took, watch.due > time.monotonic()) == (4, True)
+
+
 def test_threads_count_like_processes(run: Any) -> None:
     program = "import threading, time\nfor _ in range(150): threading.Thread(target=time.sleep, args=(30,)).start()"
     assert run(program)[0]["reason"] == "tasks"
