@@ -25,7 +25,7 @@ from workloads.ray_jobs import RayJobs, RuntimeEnv
 
 Category = Literal[
     "exit", "max_runtime", "cancelled", "preempted", "start_failed", "data", "data_changed", "cache", "statement", "lost", "infrastructure",
-    "result", "storage", "runtime_env", "beyond_grant", "out_of_memory", "schema",
+    "result", "storage", "runtime_env", "beyond_grant", "out_of_memory", "schema", "max_rows",
 ]  # fmt: skip
 
 
@@ -105,6 +105,7 @@ class RunRequest(_Frozen):
     elastic: bool = Field(default=False, description="it may be grown and shrunk while it runs")
     generation: int = Field(default=0, description="how often its size has been changed; `nodes` are those after that")
     max_runtime_s: float
+    max_rows: int | None = Field(default=None, exclude_if=lambda value: value is None, description="a result with more ends the run")
     max_result_bytes: int | None = Field(default=None, description="a larger result is not wanted; set by the agent that starts it")
     cache: CacheLimits = Field(default=CacheLimits(), description="of the agent that starts it")
     deposit: Grant | None = Field(

@@ -68,6 +68,7 @@ class Settings:
     zone_labels: str = ""
     rack_labels: str = ""
     allow_simulated: bool = False
+    quote_validity_s: float = 900.0
     market_fee: Decimal = Decimal(0)
     statement_zone: str = "UTC"
     log_level: str = "info"
@@ -165,6 +166,8 @@ def _check_money(values: dict[str, Any]) -> None:
     fee, zone = values.get("market_fee", Decimal(0)), values.get("statement_zone", "UTC")
     if not fee.is_finite() or not 0 <= fee <= 1:
         raise ValueError(f"CPN_MARKET_FEE={fee} must be from 0 to 1, like 0.05 for a twentieth of what data costs")
+    if not values.get("quote_validity_s", 0.0) >= 0:
+        raise ValueError(f"CPN_QUOTE_VALIDITY_S={values['quote_validity_s']} must be 0 or more")
     try:
         ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):

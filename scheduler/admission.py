@@ -11,6 +11,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from scheduler import acts
@@ -26,11 +27,12 @@ from scheduler.freeze import judge_at
 from scheduler.holds import open_predecessors
 from scheduler.lifecycle import FINAL, Cause, State
 from scheduler.market import Market, read_market
-from scheduler.store import access, arrays, audit, dependencies, fleet, jobs
+from scheduler.store import access, arrays, audit, dependencies, fleet, jobs, quotes
 from scheduler.store.changes import Changes
 from scheduler.store.records import JobRecord
 from scheduler.store.session import Connection, Transaction
 from workloads.catalogue.policy import place_independent
+from workloads.catalogue.rates import charges_rows
 from workloads.engines import ONE_WORKER_S, Worker, choose, estimate_bytes
 from workloads.errors import StatementError
 from workloads.map_jobs import MapStep
@@ -165,6 +167,9 @@ def validate(conn: Connection, spec: JobSpec, now: float) -> Market:
     market = read_market(conn, [spec])
     for alias, ref in sorted(spec.inputs.items()):
         problems.extend(_input_problems(market, alias, ref))
+    problems.extend(_quote_problems(conn, spec, now))
+    if not problems and spec.kind != "sql":
+        problems.extend(_uncounted_problems(spec, market))
     if not problems and spec.kind == "sql":
         problems.extend(_statement_problems(spec, market))
     if not problems and spec.map is not None:
@@ -194,6 +199,27 @@ def _input_problems(market: Market, alias: str, ref: str) -> list[Problem]:
         known = ", ".join(found for found in market.versions if split_ref(found)[0] == name) or "none yet"
         return [Problem(f"inputs.{alias}", "unknown", f"there is no version {ref!r}; there are: {known}")]
     return []
+
+
+def _quote_problems(conn: Connection, spec: JobSpec, now: float) -> list[Problem]:
+    """Of a quote that does not hold for this job, or not any more."""
+    if spec.quote is None:
+        return []
+    held, again = quotes.find(conn, spec.quote), "ask for another with `cpn job plan`, or leave it out"
+    if held is None or held.tenant != spec.tenant:
+        return [Problem("quote", "unknown", f"tenant {spec.tenant} has no quote {spec.quote!r}; {again}")]
+    if held.expires_at <= now:
+        ended = datetime.fromtimestamp(held.expires_at, UTC)
+        return [Problem("quote", "expired", f"{spec.quote} held its prices until {ended:%Y-%m-%d %H:%M:%S} UTC; {again}")]
+    return []
+
+
+def _uncounted_problems(spec: JobSpec, market: Market) -> list[Problem]:
+    """Of inputs with a price for each row that is returned, where no rows are counted."""
+    why = f"has a price for each row that is returned, and of kind {spec.kind} no rows are counted"
+    words = f"{why}; use kind sql, or ask its owner for another price"
+    found = [item for item in market.inputs(spec) if charges_rows(item.product)]
+    return [Problem(f"inputs.{item.alias}", "uncounted", f"{item.product.name} {words}") for item in found]
 
 
 def _statement_problems(spec: JobSpec, market: Market) -> list[Problem]:
@@ -255,6 +281,8 @@ def _take(tx: Transaction, changes: Changes, known: Keys, offer: Offer, submitte
     if key and (before := _same(known.get((spec.tenant, key)), key, mark)) is not None:
         return Admitted(before, new=False)
     needs = open_predecessors(tx.conn, spec, offer.job_id)
+    if spec.quote is not None:
+        quotes.use(tx.conn, spec.quote)
     columns, job = _columns(spec, offer.job_id, submitted_by, key, mark, now, offer.document), None
     if spec.array is None:
         job = changes.add_job({**columns, "waiting_for": len(needs)})

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 
 from cluster.drivers import ACTORS, Driver, not_by
 from cluster.model import ClusterSpec
 from scheduler.engine.reasons import Reason
 from scheduler.links import Inbound, Move
+from workloads.catalogue.held import HeldPrices
 from workloads.catalogue.licence import Licence
 from workloads.catalogue.locations import local_path
 from workloads.catalogue.policy import Refusal, judge
-from workloads.catalogue.pricing import Quote, QuotedInput, quote_run
+from workloads.catalogue.pricing import Quote, quote_run
 from workloads.catalogue.product import Product, ProductVersion
+from workloads.catalogue.rates import QuotedInput, charges_rows, most_rows
 from workloads.errors import CurrencyMismatchError
+from workloads.months import month_at
 from workloads.ray_jobs import forbidden
 from workloads.sizes import size
 from workloads.spec import JobSpec
@@ -35,6 +39,7 @@ class InputData:
     product: Product
     version: ProductVersion
     licences: tuple[Licence, ...]
+    months: frozenset[str] = frozenset()  # For which the tenant has paid the product's subscription, like 2026-12.
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ class Assessment:
     held: frozenset[str] = frozenset()
     paid: frozenset[str] = frozenset()
     moves: tuple[Move, ...] = ()
+    held_prices: HeldPrices | None = None
 
     @property
     def cost(self) -> float:
@@ -86,10 +92,12 @@ class Assessment:
 
 
 def assess(
-    spec: JobSpec, inputs: Sequence[InputData], cluster: ClusterSpec, now: float, inbound: Inbound | None = None, driver: Driver = ACTORS
-) -> Assessment:
+    spec: JobSpec, inputs: Sequence[InputData], cluster: ClusterSpec, now: float, inbound: Inbound | None = None, driver: Driver = ACTORS,
+    held_prices: HeldPrices | None = None,
+) -> Assessment:  # fmt: skip
     """Judge one job at one cluster at one time. `inbound` is how data comes there, as declared where nothing else is known; `driver`
-    is how its agent drives it."""
+    is how its agent drives it, `held_prices` are those of its quote, if it has one."""
+    inputs, cluster = _as_held(held_prices, inputs, cluster)
     rights = [(item.product, item.licences) for item in inputs]
     refusals = judge(
         spec, rights, cluster=cluster.name, jurisdiction=cluster.jurisdiction, now=now, security_level=cluster.security_level,
@@ -97,10 +105,10 @@ def assess(
     )  # fmt: skip
     against = [from_refusal(refusal) for refusal in refusals]
     inbound = inbound or Inbound(cluster.inbound_bandwidth_mib_s)
-    against += _unsupported(spec, cluster, driver) + _too_large(inputs, cluster.name, inbound.most_bytes)
+    against += _unsupported(spec, cluster, driver) + _uncounted(spec, inputs) + _too_large(inputs, cluster.name, inbound.most_bytes)
     held = frozenset(item.version.sha256 for item in inputs if item.version.sha256 in inbound.held)
     paid = held - inbound.ahead
-    quoted = _quoted(inputs, cluster, paid)
+    quoted = _quoted(inputs, cluster, paid, now)
     quote: Quote | None = None
     least: Quote | None = None
     missing = [item.version for item in quoted if not item.local and item.version.sha256 not in held]
@@ -113,13 +121,18 @@ def assess(
         least = _quote(spec, quoted, cluster, spec.resources.fewest, starts_at) if spec.resources.is_elastic else None
     except CurrencyMismatchError as error:
         against.append(Against(Reason.CURRENCY, str(error), "use data priced in the cluster's currency"))
+    expected_cost = None
     if quote is not None:
+        whole, quote = quote, _within_budget(spec, quoted, cluster, starts_at, quote)
+        # Clusters are compared by what the same work costs, not by how long a budget lasts there.
+        expected_cost = None if quote is whole else float(whole.total.amount)
         against.extend(_over_budget(spec, quote))
     return Assessment(
         cluster=cluster.name, against=tuple(sorted(against, key=rank)), quote=quote,
         transfer_bytes=sum(move.size_bytes for move in moves), transfer_s=transfer_s, moves=moves,
-        workers=workers, least_quote=least, starts_at=starts_at, carbon_g=_carbon_g(spec, cluster, starts_at), held=held,
-        paid=paid,
+        workers=workers, least_quote=least, expected_cost=expected_cost, starts_at=starts_at,
+        carbon_g=_carbon_g(spec, cluster, starts_at), held=held,
+        paid=paid, held_prices=held_prices,
     )  # fmt: skip
 
 
@@ -133,6 +146,13 @@ def _unsupported(spec: JobSpec, cluster: ClusterSpec, driver: Driver) -> list[Ag
         forbidden(spec.runtime_env, cluster.ray_jobs) if spec.kind == "ray" else None
     )
     return [Against(Reason.KIND_UNSUPPORTED, *found)] if found else []
+
+
+def _uncounted(spec: JobSpec, inputs: Sequence[InputData]) -> list[Against]:
+    """A price for each row holds for what is counted: the rows of a statement."""
+    found = sorted({item.product.name for item in inputs if charges_rows(item.product)}) if spec.kind != "sql" else []
+    message = f"{', '.join(found)} has a price for each row that is returned, and of kind {spec.kind} no rows are counted"
+    return [Against(Reason.KIND_UNSUPPORTED, message, "use kind sql, or ask the owner for another price")] if found else []
 
 
 def _too_large(inputs: Sequence[InputData], cluster: str, most_bytes: int | None) -> list[Against]:
@@ -168,18 +188,51 @@ def granted_quote(spec: JobSpec, inputs: Sequence[InputData], cluster: ClusterSp
     """The ceiling for the workers that a job was granted at a cluster, as it was assessed there; None where it had no quote."""
     if workers == found.workers or found.quote is None:
         return found.quote
-    return _quote(spec, _quoted(inputs, cluster, found.paid), cluster, workers, found.starts_at)
+    inputs, cluster = _as_held(found.held_prices, inputs, cluster)
+    return _quote(spec, _quoted(inputs, cluster, found.paid, found.starts_at - found.transfer_s), cluster, workers, found.starts_at)
 
 
-def _quoted(inputs: Sequence[InputData], cluster: ClusterSpec, paid: frozenset[str]) -> list[QuotedInput]:
-    """The inputs with whether they are there at no cost: as a replica, or as a copy that was brought for somebody else."""
-    return [
-        QuotedInput(item.product, item.version, is_local(item.version, cluster.name) or item.version.sha256 in paid) for item in inputs
-    ]  # fmt: skip
+def _as_held(
+    held: HeldPrices | None, inputs: Sequence[InputData], cluster: ClusterSpec
+) -> tuple[Sequence[InputData], ClusterSpec]:  # fmt: skip
+    """The inputs and the cluster at the prices that a quote holds."""
+    if held is None:
+        return inputs, cluster
+    prices = held.prices(cluster.name, cluster.prices)
+    return [replace(item, product=held.product(item.product)) for item in inputs], cluster.model_copy(update={"prices": prices})
 
 
-def _quote(spec: JobSpec, inputs: Sequence[QuotedInput], cluster: ClusterSpec, workers: int, starts_at: float) -> Quote:
-    return quote_run(spec.resources.with_workers(workers), inputs, cluster.prices, cluster.name, spec.max_runtime, starts_at)
+def _quoted(inputs: Sequence[InputData], cluster: ClusterSpec, paid: frozenset[str], now: float) -> list[QuotedInput]:
+    """The inputs with whether they are there at no cost, as a replica or as a copy that was brought for somebody else, and whether
+    this month's subscription is paid."""
+    found = []
+    for item in inputs:
+        local = is_local(item.version, cluster.name) or item.version.sha256 in paid
+        month = month_at(now) if item.product.price.per_month is not None else ""
+        found.append(QuotedInput(item.product, item.version, local, month, month in item.months))
+    return found
+
+
+def _quote(
+    spec: JobSpec, inputs: Sequence[QuotedInput], cluster: ClusterSpec, workers: int, starts_at: float, runtime_s: float | None = None
+) -> Quote:  # fmt: skip
+    """The ceiling at max_runtime, or at another time."""
+    rows, resources = most_rows(spec, [item.product for item in inputs]), spec.resources.with_workers(workers)
+    return quote_run(resources, inputs, cluster.prices, cluster.name, spec.max_runtime if runtime_s is None else runtime_s, starts_at, rows)
+
+
+def _within_budget(spec: JobSpec, inputs: Sequence[QuotedInput], cluster: ClusterSpec, starts_at: float, whole: Quote) -> Quote:
+    """The quote of a job that is to be stopped at its budget for as many whole seconds as that pays for; the whole one where it pays
+    for all of max_runtime, or not for a second."""
+    budget = spec.budget
+    if not spec.stop_at_budget or budget is None or budget.currency != whole.currency or whole.total.amount <= budget.amount:
+        return whole
+
+    def quoted(seconds: int) -> Quote:
+        return _quote(spec, inputs, cluster, spec.resources.most, starts_at, float(seconds))
+
+    seconds = bisect_right(range(1, ceil(spec.max_runtime)), budget.amount, key=lambda one: quoted(one).total.amount)
+    return quoted(seconds).model_copy(update={"runtime_s": float(seconds)}) if seconds else whole
 
 
 def _affordable(spec: JobSpec, inputs: Sequence[QuotedInput], cluster: ClusterSpec, starts_at: float) -> int:
@@ -212,4 +265,9 @@ def _over_budget(spec: JobSpec, quote: Quote) -> list[Against]:
         return []
     fewest = f" for {spec.resources.fewest} workers" if spec.resources.is_elastic else ""
     message = f"the quote of {quote.total}{fewest} at {quote.cluster} is over the budget of {spec.budget}"
-    return [Against(Reason.OVER_BUDGET, message, f"raise the budget to {quote.total}, or lower max_runtime or resources")]
+    if spec.stop_at_budget:
+        remedy = "it does not pay for a second there; raise it, or ask for fewer resources"
+    else:
+        remedy = f"raise the budget to {quote.total}, or lower max_runtime or resources"
+        remedy += "" if spec.flexible or spec.resources.is_elastic else ", or give stop_at_budget: true to be stopped before it is exceeded"
+    return [Against(Reason.OVER_BUDGET, message, remedy)]

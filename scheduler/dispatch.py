@@ -17,6 +17,7 @@ from scheduler.store.records import EvictionRecord, RunRecord
 from scheduler.store.session import Connection
 from workloads.arrays import read_array
 from workloads.catalogue.policy import licensed_until
+from workloads.catalogue.rates import most_rows
 from workloads.spec import JobSpec
 
 GRACE_S = 5.0
@@ -48,7 +49,8 @@ def run_request(
         accelerator_count=run.held["accelerator_count"], accelerator_devices=devices_of(run.held), nodes=tuple(run.nodes),
         elastic=run.elastic is not None,
         runtime_env=spec.runtime_env, ray_jobs=cluster.ray_jobs if cluster and spec.kind == "ray" else None,
-        map=spec.map, max_runtime_s=spec.max_runtime, cache=AGENTS_OWN,
+        map=spec.map, max_runtime_s=run.quote.get("runtime_s") or spec.max_runtime, cache=AGENTS_OWN,
+        max_rows=most_rows(spec, [item.product for item in inputs]),
     )  # fmt: skip
 
 

@@ -125,7 +125,7 @@ def judge_spec(spec: JobSpec, market: Market, world: World, rates: Sequence[Rate
 def judge_at(spec: JobSpec, market: Market, clusters: Sequence[ClusterRecord], now: float, rates: Sequence[Rate] = ()) -> tuple[Way, ...]:
     """Each way to run one job at some clusters, in their order; `rates` are those of like jobs."""
     inputs = market.inputs(spec)
-    ways = judged(spec, inputs, clusters, now, rates)
+    ways = judged(spec, inputs, clusters, now, rates, market.held.get(spec.quote or ""))
     return with_disclosure(ways, disclosed(spec, inputs)) if is_limited(spec, market.products) else ways
 
 
@@ -186,7 +186,8 @@ def node_rows(snapshot: Snapshot) -> dict[tuple[str, str], int]:
 
 def _labels_of_nodes(world: World) -> list[dict[str, str]]:
     clusters = {cluster.name: cluster for cluster in world.clusters}
-    return [_all_labels(clusters[row.cluster], row) for row in world.nodes if row.cluster in clusters]
+    # A node carries its cluster's labels too; its own win.
+    return [{**clusters[row.cluster].spec.labels, **row.node.labels} for row in world.nodes if row.cluster in clusters]
 
 
 def _carried(labels: Sequence[Mapping[str, str]], label_classes: Sequence[tuple[tuple[str, str], ...]]) -> Bools:
@@ -243,11 +244,6 @@ def _nodes(
         group=topology.groups(homes, carried) if topology else np.zeros((len(rows), 0), dtype=np.int64),
         devices=device_table(rows, world.runs, resources),
     )
-
-
-def _all_labels(cluster: ClusterRecord, row: NodeRecord) -> dict[str, str]:
-    # A node carries its cluster's labels too; its own win.
-    return {**cluster.spec.labels, **row.node.labels}
 
 
 def held_vector(held: Mapping[str, Any], resources: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -43,6 +43,8 @@ class Cause(StrEnum):
     BEYOND_GRANT = "beyond_grant"
     OUT_OF_MEMORY = "out_of_memory"
     SCHEMA = "schema"
+    MAX_ROWS = "max_rows"
+    BUDGET = "budget"
     DATA = "data"
     DATA_CHANGED = "data_changed"
     CACHE = "cache"
@@ -70,7 +72,20 @@ FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 _S, _C = State, Cause
 BROKE = frozenset({_C.START_FAILED, _C.INFRASTRUCTURE, _C.DATA, _C.DATA_CHANGED, _C.CACHE, _C.STORAGE})
 # The work had begun, and ended because of what the user asked for.
-WORKED = frozenset({_C.EXIT, _C.STATEMENT, _C.MAX_RUNTIME, _C.RESULT, _C.RUNTIME_ENV, _C.BEYOND_GRANT, _C.OUT_OF_MEMORY, _C.SCHEMA})
+WORKED = frozenset(
+    {
+        _C.EXIT,
+        _C.STATEMENT,
+        _C.MAX_RUNTIME,
+        _C.RESULT,
+        _C.RUNTIME_ENV,
+        _C.BEYOND_GRANT,
+        _C.OUT_OF_MEMORY,
+        _C.SCHEMA,
+        _C.MAX_ROWS,
+        _C.BUDGET,
+    }
+)
 _GONE = frozenset({_C.CLUSTER_LOST, _C.RUN_LOST})
 
 MOVES: dict[tuple[State, State], frozenset[Cause]] = {
@@ -86,7 +101,7 @@ MOVES: dict[tuple[State, State], frozenset[Cause]] = {
     (_S.PLACED, _S.PREEMPTED): frozenset({_C.PREEMPTED, _C.DRAINED}),
     (_S.PLACED, _S.LOST): _GONE,
     (_S.STARTING, _S.RUNNING): frozenset({_C.STARTED}),
-    (_S.STARTING, _S.FAILED): BROKE | {_C.STATEMENT, _C.MAX_RUNTIME},
+    (_S.STARTING, _S.FAILED): BROKE | {_C.STATEMENT, _C.MAX_RUNTIME, _C.BUDGET},
     (_S.STARTING, _S.CANCELLED): frozenset({_C.CANCELLED_BY_USER}),
     (_S.STARTING, _S.PREEMPTED): frozenset({_C.PREEMPTED, _C.DRAINED}),
     (_S.STARTING, _S.LOST): _GONE,

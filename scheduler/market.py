@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scheduler.assess import InputData
-from scheduler.store import catalogue
+from scheduler.store import catalogue, quotes, subscriptions
 from scheduler.store.session import Connection
+from workloads.catalogue.held import HeldPrices
 from workloads.catalogue.licence import Licence
 from workloads.catalogue.product import Product, ProductVersion
 from workloads.spec import JobSpec, split_ref
@@ -20,13 +21,16 @@ class Market:
     products: Mapping[str, Product]
     versions: Mapping[str, ProductVersion]
     licences: Mapping[tuple[str, str], tuple[Licence, ...]]
+    months: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)  # Paid subscriptions by tenant and product.
+    held: Mapping[str, HeldPrices] = field(default_factory=dict)  # By the quote that holds them.
 
     def inputs(self, spec: JobSpec) -> tuple[InputData, ...]:
         """The inputs of a job, by alias. KeyError when a reference is unknown."""
         found = []
         for alias, ref in sorted(spec.inputs.items()):
             product = self.products[split_ref(ref)[0]]
-            found.append(InputData(alias, product, self.versions[ref], self.licences.get((spec.tenant, product.name), ())))
+            whose = spec.tenant, product.name
+            found.append(InputData(alias, product, self.versions[ref], self.licences.get(whose, ()), self.months.get(whose, frozenset())))
         return tuple(found)
 
     def tells_programs(self, spec: JobSpec) -> bool:
@@ -37,7 +41,10 @@ class Market:
 def read_market(conn: Connection, specs: Sequence[JobSpec]) -> Market:
     """Read what these jobs refer to."""
     names = {split_ref(ref)[0] for spec in specs for ref in spec.inputs.values()}
+    held = quotes.prices_of(conn, {spec.quote for spec in specs if spec.quote is not None})
     if not names:
-        return Market({}, {}, {})
+        return Market({}, {}, {}, held=held)
     tenants = {spec.tenant for spec in specs}
-    return Market(catalogue.products_named(conn, names), catalogue.versions_of(conn, names), catalogue.licences_of(conn, tenants, names))
+    products = catalogue.products_named(conn, names)
+    months = subscriptions.months_of(conn, tenants, [name for name, found in products.items() if found.price.per_month is not None])
+    return Market(products, catalogue.versions_of(conn, names), catalogue.licences_of(conn, tenants, names), months, held)

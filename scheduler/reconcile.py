@@ -33,12 +33,14 @@ from scheduler.store.records import ClusterRecord, JobRecord, RunRecord
 from scheduler.store.session import Transaction
 from scheduler.wishes import arrived, wanted
 from workloads.catalogue.postings import NO_FEE
+from workloads.errors import TooManyRowsError
+from workloads.resources import format_duration
 
 CAUSES: dict[str, Cause] = {
     "exit": Cause.EXIT, "max_runtime": Cause.MAX_RUNTIME, "start_failed": Cause.START_FAILED, "data": Cause.DATA,
     "data_changed": Cause.DATA_CHANGED, "cache": Cause.CACHE, "result": Cause.RESULT, "storage": Cause.STORAGE,
     "statement": Cause.STATEMENT, "runtime_env": Cause.RUNTIME_ENV, "beyond_grant": Cause.BEYOND_GRANT,
-    "out_of_memory": Cause.OUT_OF_MEMORY, "schema": Cause.SCHEMA,
+    "out_of_memory": Cause.OUT_OF_MEMORY, "schema": Cause.SCHEMA, "max_rows": Cause.MAX_ROWS,
     "infrastructure": Cause.INFRASTRUCTURE, "lost": Cause.RUN_LOST,
     "cancelled": Cause.CANCELLED_BY_USER, "preempted": Cause.PREEMPTED,
 }  # fmt: skip
@@ -253,6 +255,13 @@ def _finish(books: _Books, job: JobRecord, run: RunRecord, event: RunFinished) -
     if finish is State.CANCELLED and not job.cancel_requested:
         # Stopped at the cluster by somebody else: the network's doing, not the buyer's.
         finish, cause = State.LOST, Cause.RUN_LOST
+    if finish is State.SUCCEEDED and (told := _too_many_rows(job, run, event)):
+        finish, cause = State.FAILED, Cause.MAX_ROWS
+        event = event.model_copy(update={"message": told, "preview": None, "files": ()})
+    if cause is Cause.MAX_RUNTIME and (paid_s := run.quote.get("runtime_s")) is not None:
+        cause = Cause.BUDGET
+        words = f"stopped after {format_duration(paid_s)}, before it would exceed the budget of {job.spec['budget']}"
+        event = event.model_copy(update={"message": f"{words}; raise the budget, or ask for fewer resources"})
     message, ordered = event.message, evictions.of_run(books.conn, run.id) if finish is State.PREEMPTED else None
     if ordered is not None:
         # What the cluster ends by itself costs an attempt: else a job that always ends so would be tried for ever.
@@ -268,6 +277,15 @@ def _finish(books: _Books, job: JobRecord, run: RunRecord, event: RunFinished) -
     if event.usage.transfers:
         fleet.note_transfers(books.conn, run.cluster, event.usage.transfers, books.now)
     _ring_after_end(books, run)
+
+
+def _too_many_rows(job: JobRecord, run: RunRecord, event: RunFinished) -> str:
+    """Why a result is not taken that has more rows than its job may return, whoever let it pass; empty where it has not."""
+    if event.preview is None:
+        return ""
+    quoted = (int(Decimal(line["quantity"])) for line in run.quote["lines"] if line["item"] == "data-rows")
+    most = job.spec.get("max_rows") or next(quoted, None)
+    return str(TooManyRowsError(most)) if most is not None and event.preview.total_rows > most else ""
 
 
 def _compare(books: _Books, cluster: str, known: Sequence[str], *, wanted: bool) -> None:

@@ -8,7 +8,7 @@ result was delivered. No charge exceeds the quote.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -30,14 +30,16 @@ from scheduler.store.records import JobRecord, RunRecord, Sizing
 from scheduler.store.rows import Document, Written, dumps
 from scheduler.store.session import Connection
 from workloads.catalogue.policy import licence_used
-from workloads.catalogue.postings import NO_FEE, postings
-from workloads.catalogue.pricing import DataUse, Prices, Quote, QuotedInput, Receipt, charged_time, settle_run
+from workloads.catalogue.postings import NO_FEE, postings, product_of
+from workloads.catalogue.pricing import DataUse, Prices, Quote, QuoteLine, Receipt, charged_time, settle_run
+from workloads.catalogue.rates import QuotedInput
 from workloads.resources import EXACT, Resources
 from workloads.spec import JobSpec
 
 MOST_REMEMBERED = 1024
 CHARGED = frozenset({
     Cause.FINISHED, Cause.EXIT, Cause.MAX_RUNTIME, Cause.STATEMENT, Cause.RUNTIME_ENV, Cause.BEYOND_GRANT, Cause.SCHEMA,
+    Cause.MAX_ROWS, Cause.BUDGET,
     Cause.CANCELLED_BY_USER,
 })  # fmt: skip
 
@@ -53,6 +55,7 @@ class Terms:
         self._members: dict[str, ClusterSpec] = {}
         self._markets: dict[tuple[str, frozenset[str]], Market] = {}
         self._charges: dict[tuple[Any, ...], Charge] = {}
+        self._months: set[tuple[str, str, str]] = set()  # Subscriptions that this transaction charges: tenant, product, month.
 
     def prices(self, cluster: str) -> Prices:
         """What a member charges now. Raises NotFoundError."""
@@ -67,9 +70,14 @@ class Terms:
             self._members[cluster] = fleet.get_cluster(self._conn, cluster).spec
         return self._members[cluster]
 
-    def inputs(self, spec: JobSpec, cluster: str) -> list[QuotedInput]:
-        """The inputs of a job that ran at a cluster."""
-        return [QuotedInput(item.product, item.version, is_local(item.version, cluster)) for item in self._market(spec).inputs(spec)]
+    def inputs(self, spec: JobSpec, cluster: str, months: Mapping[str, str] | None = None) -> list[QuotedInput]:
+        """The inputs of a job that ran at a cluster. `months` are those that its quote has for subscriptions, by product."""
+        found = []
+        for item in self._market(spec).inputs(spec):
+            month = (months or {}).get(item.product.name, "")
+            paid = month in item.months or (spec.tenant, item.product.name, month) in self._months
+            found.append(QuotedInput(item.product, item.version, is_local(item.version, cluster), month, paid))
+        return found
 
     def uses(self, spec: JobSpec, run: RunRecord) -> tuple[DataUse, ...]:
         """The versions that a run has read, each once, and the licences that it did so by."""
@@ -89,14 +97,14 @@ class Terms:
     def charge(self, spec: JobSpec, job: JobRecord, run: RunRecord, now: float) -> Charge:
         """The receipt of a run with its postings, as they are stored. Small runs end by the hundred in one report: those of one quote
         and length are alike."""
-        if run.sizing is not None or spec.chosen_engine is not None:
+        if run.sizing is not None or spec.chosen_engine is not None or (spec.inputs and _has_months(run)):
             return self._charge(spec, make_receipt(self, spec, job, run, now))
         of_data = (
             frozenset(spec.inputs.values()),
             spec.purpose,
             job.tenant,
             run.state == State.SUCCEEDED,
-            run.placed_at if spec.inputs else None,
+            (run.placed_at, rows_of(run)) if spec.inputs else None,
         )
         of_time = run.started_at, run.finished_at, now
         used = run.usage or {}
@@ -113,7 +121,9 @@ class Terms:
         lines = ((line.item, line.detail, line.amount.amount) for line in receipt.lines)
         found = postings(receipt.tenant, receipt.cluster, lines, owners, self._fee)
         entry = Written(dumps({account: f"{amount:f}" for account, amount in found})) if found else None
-        return Charge(receipt.model_dump(mode="json"), receipt.total.currency, entry)
+        months = tuple((product_of(line.detail), month_in(line)) for line in receipt.lines if line.item == "data-month" and line.quantity)
+        self._months |= {(receipt.tenant, product, month) for product, month in months}
+        return Charge(receipt.model_dump(mode="json"), receipt.total.currency, entry, months)
 
 
 def end_run(
@@ -199,7 +209,8 @@ def make_receipt(terms: Terms, spec: JobSpec, job: JobRecord, run: RunRecord, no
     delivered = run.state == State.SUCCEEDED
     resources, prices = held_resources(spec, run), terms.prices(run.cluster)
     seconds = _as_at_its_peak(run.sizing, quote, prices, began, ended) if run.sizing else None
-    inputs = terms.inputs(spec, run.cluster)
+    months = {product_of(line.detail): month_in(line) for line in quote.lines if line.item == "data-month"}
+    inputs = terms.inputs(spec, run.cluster, months)
     lines = settle_run(
         quote,
         resources,
@@ -210,6 +221,7 @@ def make_receipt(terms: Terms, spec: JobSpec, job: JobRecord, run: RunRecord, no
         delivered=delivered,
         moved=bytes_of_versions(run.usage, inputs),
         seconds=seconds,
+        rows=rows_of(run),
     )
     spans = run.sizing.spans(began, ended) if run.sizing else [(began, ended, resources.most)]
     return Receipt.of(
@@ -218,6 +230,20 @@ def make_receipt(terms: Terms, spec: JobSpec, job: JobRecord, run: RunRecord, no
         cost_centre=spec.cost_centre, research=spec.research, uses=terms.uses(spec, run) if delivered else (),
         engine=spec.chosen_engine, carbon_g=_grams(terms.carbon(run.cluster), resources, run.held["accelerator_model"], spans),
     )  # fmt: skip
+
+
+def rows_of(run: RunRecord) -> int:
+    """How many rows a run returned; none where it told of none."""
+    return run.preview["total_rows"] if run.preview else 0
+
+
+def month_in(line: QuoteLine) -> str:
+    """The month of a line for a subscription."""
+    return line.detail.rpartition(" ")[2]
+
+
+def _has_months(run: RunRecord) -> bool:
+    return any(line["item"] == "data-month" for line in run.quote["lines"])
 
 
 def bytes_of_versions(usage: dict[str, Any] | None, inputs: Sequence[QuotedInput]) -> dict[str, int]:

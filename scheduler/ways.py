@@ -16,6 +16,7 @@ from scheduler.assess import Assessment, InputData, assess
 from scheduler.engine.speeds import Prior, Rate, Speed, slowdowns, speeds_on
 from scheduler.store.records import ClusterRecord
 from scheduler.store.rows import dumps
+from workloads.catalogue.held import HeldPrices
 from workloads.resources import Resources
 from workloads.spec import JobSpec
 
@@ -57,7 +58,8 @@ def class_of(document: Mapping[str, Any], spec: JobSpec, program: str | None = N
     learns = spec.resources.accelerator is not None and spec.resources.accelerator.learns
     fields = ("tenant", "purpose", "inputs", "resources", "placement", "max_runtime", "budget", "kind", *(("name",) if learns else ()))
     # A member may run some kinds and engines only, of programs for Ray those that bring no more than it allows, and take only so much.
-    return dumps([*(document[field] for field in fields), document.get("runtime_env"), spec.is_for_daft, _weight(spec), program])
+    more = [document.get(field) for field in ("runtime_env", "max_rows", "stop_at_budget", "quote")]
+    return dumps([*(document[field] for field in fields), *more, spec.is_for_daft, _weight(spec), program])
 
 
 def _weight(spec: JobSpec) -> int:
@@ -102,9 +104,14 @@ def prior_of(models: Iterable[str], precision: str | None = None) -> Prior:
 
 
 def judged(
-    spec: JobSpec, inputs: Sequence[InputData], clusters: Iterable[ClusterRecord], now: float, rates: Iterable[Rate] = ()
+    spec: JobSpec,
+    inputs: Sequence[InputData],
+    clusters: Iterable[ClusterRecord],
+    now: float,
+    rates: Iterable[Rate] = (),
+    held: HeldPrices | None = None,
 ) -> tuple[Way, ...]:
-    """Every way to run a job, judged at some clusters; `rates` are those of like jobs."""
+    """Every way to run a job, judged at some clusters; `rates` are those of like jobs, `held` the prices of its quote, if it has one."""
     places, speeds = tuple((cluster.spec, cluster.inbound, cluster.driver) for cluster in clusters), speeds_of(spec, rates)
     longer = slowdowns(speeds) if speeds else [1.0]
     return tuple(
@@ -112,7 +119,8 @@ def judged(
             resources,
             slowdown,
             tuple(
-                _longer(assess(_on(spec, resources), inputs, place, now, inbound, driver), slowdown) for place, inbound, driver in places
+                _longer(assess(_on(spec, resources), inputs, place, now, inbound, driver, held), slowdown)
+                for place, inbound, driver in places
             ),
             speed,
         )

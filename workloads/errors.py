@@ -28,6 +28,16 @@ class StatementError(WorkloadError):
     """A SQL statement may not run (does not parse, no query, unknown input or column), or failed while running."""
 
 
+class TooManyRowsError(StatementError):
+    """The result has more rows than the job may return."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"the result has more than {most:,} rows, which is the most that the job may return; return fewer, or raise max_rows, "
+            "which raises the quote where rows have a price"
+        )
+
+
 class StatementInterruptedError(StatementError):
     """The caller interrupted the statement while it ran."""
 

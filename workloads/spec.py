@@ -60,6 +60,7 @@ Alias = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
 ProductRef = Annotated[str, StringConstraints(pattern=PRODUCT_PATTERN[:-1] + r"@[1-9][0-9]{0,8}$")]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 FilePath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$")]
+QuoteId = Annotated[str, StringConstraints(pattern=r"^quote-[0-9a-f]{16}$")]
 CostCentre = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9 ._/-]{0,61}[A-Za-z0-9])?$")]
 Labels = dict[Annotated[str, StringConstraints(max_length=128)], Annotated[str, StringConstraints(max_length=256)]]
 Moment = Annotated[AwareDatetime, BeforeValidator(_read_time)]
@@ -127,6 +128,17 @@ class JobSpec(_Frozen):
         description="it may wait for the hour and the cluster where it costs least, or emits least CO2, as long as it keeps its deadline",
     )
     budget: MoneyAmount | None = None
+    quote: QuoteId | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="of a plan: its prices hold for this job, whatever they are now"
+    )
+    stop_at_budget: bool = Field(
+        default=False, exclude_if=lambda value: not value,
+        description="where the budget does not pay for all of max_runtime, run for as long as it pays for, instead of being refused",
+    )  # fmt: skip
+    max_rows: int | None = Field(
+        default=None, ge=1, le=10**12, exclude_if=lambda value: value is None,
+        description="kind sql: a result with more rows ends the run; left out, 10,000 where a product has a price for each row",
+    )  # fmt: skip
     cost_centre: CostCentre | None = Field(
         default=None, exclude_if=lambda value: value is None, description="whose expense it is; statements have a total for each"
     )
@@ -229,6 +241,8 @@ def _function_faults(spec: JobSpec) -> Iterator[Fault]:
 
 
 def _map_faults(spec: JobSpec) -> Iterator[Fault]:
+    if spec.kind != "sql" and spec.max_rows is not None:
+        yield ("max_rows",), f"kind {spec.kind} returns no rows that are counted; leave it out, or use kind sql for a query"
     if spec.kind != "map" and spec.map is not None:
         yield ("map",), f"kind {spec.kind} takes no map; leave it out, or use kind map"
 
@@ -262,6 +276,14 @@ _FAULTS = {"sql": _sql_faults, "map": _function_faults}
 
 
 def _time_faults(spec: JobSpec) -> Iterator[Fault]:
+    if spec.quote is not None and spec.flexible is not None:
+        yield ("quote",), "a flexible job is quoted for the hour in which it starts; leave one of them out"
+    if spec.stop_at_budget and spec.budget is None:
+        yield ("stop_at_budget",), "needs to know what the run may cost; give a budget, or leave it out"
+    if spec.stop_at_budget and spec.flexible is not None:
+        yield ("stop_at_budget",), "a flexible job waits for an hour that its budget pays for in whole; leave one of them out"
+    if spec.stop_at_budget and spec.resources.is_elastic:
+        yield ("stop_at_budget",), "an elastic gang gets as many workers as its budget pays for; give resources.workers as one number"
     for position, job_id in repeated(spec.after):
         yield ("after", position, "job"), f"{job_id} is named twice; name it once"
     if spec.flexible is not None and spec.deadline is None:

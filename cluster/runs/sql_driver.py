@@ -37,7 +37,9 @@ def main() -> int:
     run, tables = given_statement(root)
     threads = max(math.ceil(run["cpu"]), 1)
     try:
-        outcome = run_statement(run["sql"], tables, directory=output, memory_bytes=run["memory_bytes"], threads=threads)
+        outcome = run_statement(
+            run["sql"], tables, directory=output, memory_bytes=run["memory_bytes"], threads=threads, max_rows=run.get("max_rows")
+        )
     except Exception as error:  # whatever breaks here, the run must end
         write_outcome(root, {"outcome": "failed", "category": failure_category(error), "message": describe(error)})
         return 1

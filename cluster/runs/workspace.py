@@ -25,7 +25,7 @@ from cluster.full_disk import is_full
 from cluster.replicas import CacheCounts, CacheLimits, Transfer
 from cluster.runs.node_copies import ELSEWHERE, carry, wanted_of
 from cluster.runs.node_folders import cache_folder, node_root, run_root
-from workloads.errors import CacheError, DataChangedError, DataError, StatementError, StatementInterruptedError
+from workloads.errors import CacheError, DataChangedError, DataError, StatementError, StatementInterruptedError, TooManyRowsError
 from workloads.runners.copies import Use, Wanted
 from workloads.runners.inputs import VERIFIED_DIRECTORY, verified_in_place
 from workloads.runners.process import InputPath, RunIdentity, RunPaths, environment, gang_document, inputs_document, resolve_command
@@ -51,6 +51,8 @@ def failure_category(error: BaseException) -> str:
         return "data"
     if is_full(error):
         return "storage"
+    if isinstance(error, TooManyRowsError):
+        return "max_rows"
     return "statement" if isinstance(error, StatementError) else "infrastructure"
 
 
@@ -292,6 +294,7 @@ class StatementRun:
             on_connection=interrupter.attach,
             engines=engines,
             small_bytes=small_bytes,
+            max_rows=self._run.get("max_rows"),
         )
         self.content = outcome.content
         return {

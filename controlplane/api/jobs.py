@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 import time
 from contextlib import suppress
 from typing import Annotated, Any
@@ -32,12 +33,14 @@ from scheduler.bells import job_bell
 from scheduler.errors import InvalidError, Problem, RefusedError
 from scheduler.explain import plan_for
 from scheduler.lifecycle import FINAL, State
-from scheduler.store import audit, jobs, ledger
+from scheduler.store import audit, catalogue, jobs, ledger, quotes
+from scheduler.store.quotes import HeldQuote
 from scheduler.store.records import JobRecord
 from scheduler.store.session import Transaction
+from workloads.catalogue.held import HeldPrices
 from workloads.catalogue.pricing import Receipt
 from workloads.programs import program_hash
-from workloads.spec import JobSpec
+from workloads.spec import JobSpec, split_ref
 
 router = APIRouter(tags=["jobs"])
 Wait = Annotated[float, Query(ge=0, le=60, description="seconds to wait for news")]
@@ -53,26 +56,40 @@ def own_tenant(principal: Principal, spec: JobSpec) -> None:
 
 @router.post("/jobs:plan")
 async def plan(spec: JobSpec, principal: Buyer, plane: Plane) -> PlanView:
-    """Every cluster with its verdict, start estimate, transfer and itemised quote; nothing is stored."""
+    """Every cluster with its verdict, start estimate, transfer and itemised quote, whose prices are held for a time."""
     own_tenant(principal, spec)
     examine_size(spec, plane.settings.max_array, plane.settings.max_files_bytes)
 
-    def work() -> PlanView:
+    def work() -> tuple[PlanView, HeldPrices]:
         with plane.store.read() as conn:
             kept = plane.cycle.kept()
             settled = settle_engine(conn, spec, plane.settings.sql_one_worker_s, told=True)
             now, waits, may_wait = plane.clock.now(), plane.waits.snapshot(), plane.settings.flexible_waits > 0
             planned = plan_for(conn, settled, now, waits, plane.topology, kept, may_wait=may_wait)
+            products = catalogue.products_named(conn, {split_ref(ref)[0] for ref in spec.inputs.values()})
         frozen = planned.frozen
         shown = [verdict_view(verdict, frozen.candidates[0].ways[verdict.choice], settled) for verdict in planned.verdicts]
         shown = told_scaling(told_windows(told(shown, kept, principal, frozen), frozen), frozen, waits)
         chosen = next((item.cluster for item in shown if item.verdict == "chosen"), None)
-        return PlanView(
+        view = PlanView(
             name=spec.name, chosen=chosen, verdicts=shown, engine=settled.chosen_engine, flexible=flexible_plan(planned),
             program=program_hash(spec), rewritten=list(planned.why_rewritten),
         )  # fmt: skip
+        clusters = {cluster.name: cluster.spec.prices for cluster in frozen.world.clusters}
+        return view, HeldPrices(clusters=clusters, products={name: product.price for name, product in products.items()})
 
-    return await run_in_threadpool(work)
+    view, prices = await run_in_threadpool(work)
+    return await _held(plane, spec, view, prices)
+
+
+async def _held(plane: ControlPlane, spec: JobSpec, view: PlanView, prices: HeldPrices) -> PlanView:
+    """The plan with a quote that holds its prices; without one where the job has one, cannot have one, or none are held here."""
+    if spec.quote is not None or spec.flexible is not None or not plane.settings.quote_validity_s:
+        return view
+    now = plane.clock.now()
+    quote = HeldQuote(f"quote-{secrets.token_hex(8)}", spec.tenant, now + plane.settings.quote_validity_s)
+    await asyncio.wrap_future(plane.write(lambda tx: quotes.add(tx.conn, quote, prices, now)))
+    return view.model_copy(update={"quote_id": quote.id, "quote_expires_at": views.moment(quote.expires_at)})
 
 
 @direct.post(router, "/jobs", status_code=201, responses=REPEATED, response_model=JobView)

@@ -160,6 +160,13 @@ class PlanView(Answer):
     chosen: str | None
     verdicts: list[ClusterVerdict]
     engine: EngineChoice | None = Field(default=None, description="of a statement: what would run it, and why")
+    quote_id: str | None = Field(
+        default=None, exclude_if=lambda value: value is None,
+        description="these prices hold for the tenant's jobs with this `quote`; left out: none are held",
+    )  # fmt: skip
+    quote_expires_at: datetime | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="until when such a job can be submitted"
+    )
     flexible: FlexiblePlan | None = Field(
         default=None, exclude_if=lambda value: value is None, description="left out of jobs that are not flexible, or may not wait"
     )

@@ -15,7 +15,7 @@ from controlplane.cli.text import clock, number, span
 
 if TYPE_CHECKING:
     from controlplane.api.schemas import Page, ProgressView
-    from workloads.catalogue.pricing import Receipt
+    from workloads.catalogue.pricing import Quote, Receipt
 
 
 def add_to(app: typer.Typer) -> None:
@@ -64,10 +64,12 @@ def result(
 def receipt(context: typer.Context, job_id: JobId, output: Output = "table") -> None:
     """What a job was charged, line by line; never more than its quote."""
     with connect(context) as client:
-        show(client.receipt(job_id), output, _receipt)
+        found = client.receipt(job_id)
+        quoted = client.job(job_id).quote if output == "table" else None
+    show(found, output, lambda view: _receipt(view, quoted))
 
 
-def _receipt(view: Receipt) -> None:
+def _receipt(view: Receipt, quoted: Quote | None) -> None:
     from controlplane.cli.verdicts import engine_words, grams, print_hours, print_lines
 
     fields([
@@ -77,7 +79,7 @@ def _receipt(view: Receipt) -> None:
         *([("CO2, an estimate", grams(view.carbon_g))] if view.carbon_g is not None else []),
     ])  # fmt: skip
     say()
-    print_lines(view.lines, str(view.total))
+    print_lines(view.lines, str(view.total), quoted)
     print_hours(view.hours)
 
 

@@ -61,6 +61,7 @@ def submit(
     context: typer.Context,
     files: Manifests,
     changes: Changes = None,
+    quote: Annotated[str | None, typer.Option(metavar="QUOTE", help="Hold its prices to those of a plan, quote-….")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the job to its end; exits 1 when it fails.")] = False,
     idempotency_key: Annotated[
         str | None,
@@ -75,7 +76,7 @@ def submit(
     """
     from controlplane.cli.manifest import read_jobs
 
-    specs = read_jobs(files, changes or ())
+    specs = read_jobs(files, [*(changes or ()), *([f"quote={quote}"] if quote is not None else [])])
     with connect(context) as client:
         if len(specs) > 1:
             from controlplane.cli.batches import submit_all

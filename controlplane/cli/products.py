@@ -98,7 +98,8 @@ def _table(page: Page[ProductView]) -> None:
 
 def _price(product: Product) -> str:
     price = product.price
-    parts = [f"{price.per_run}/run" if price.per_run else "", f"{price.per_gib}/GiB" if price.per_gib else ""]
+    by = {"run": price.per_run, "GiB": price.per_gib, "row": price.per_row, "month": price.per_month}
+    parts = [f"{amount}/{what}" if amount else "" for what, amount in by.items()]
     return " + ".join(part for part in parts if part) or "free"
 
 

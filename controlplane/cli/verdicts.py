@@ -12,7 +12,7 @@ from scheduler.engine.reasons import FOR_GOOD
 if TYPE_CHECKING:
     from controlplane.api.price_schemas import FlexiblePlan, StartPrice
     from controlplane.api.schemas import ClusterVerdict, PlanView, ScoreAspect
-    from workloads.catalogue.pricing import QuoteLine
+    from workloads.catalogue.pricing import Quote, QuoteLine
     from workloads.catalogue.tariffs import HoursAt
     from workloads.engines import EngineChoice
 
@@ -41,6 +41,8 @@ def print_plan(view: PlanView) -> None:
         heading(f"Quote of {chosen.cluster}: at most {chosen.quote.total}")
         print_lines(chosen.quote.lines, str(chosen.quote.total))
         print_hours(chosen.quote.hours)
+        if view.quote_id is not None:
+            say(f"these prices hold until {clock(view.quote_expires_at)}: submit with --quote {view.quote_id}")
     if view.flexible is not None:
         _print_starts(view.flexible)
     print_scores(view.verdicts)
@@ -124,7 +126,9 @@ def grams(value: float | None) -> str:
 def _at_most(item: ClusterVerdict) -> str:
     """The quote; of an elastic gang from the fewest workers to the most, and with how many it would start now."""
     if item.quote is None or item.least_quote is None:
-        return str(item.quote.total) if item.quote else MISSING
+        paid_s = item.quote.runtime_s if item.quote else None
+        stopped = "" if paid_s is None else f" (the budget; stopped after {span(paid_s)})"
+        return f"{item.quote.total}{stopped}" if item.quote else MISSING
     now = f" ({item.workers} workers now)" if item.workers is not None else ""
     return f"{item.least_quote.total} to {item.quote.total}{now}"
 
@@ -180,13 +184,16 @@ def print_hours(hours: Sequence[HoursAt]) -> None:
         say(f"hourly quantities are weighed by the tariffs of the hours: {parts} of the price")
 
 
-def print_lines(lines: Sequence[QuoteLine], total: str) -> None:
-    """The positions of a quote or receipt with their total."""
+def print_lines(lines: Sequence[QuoteLine], total: str, quoted: Quote | None = None) -> None:
+    """The positions of a quote or receipt with their total; of a receipt beside what each was quoted at."""
+    at_most = {(line.item, line.detail): str(line.amount) for line in quoted.lines} if quoted else {}
     rows: list[tuple[str, ...]] = [
         (
             line.item, f"{line.detail}: {line.note}" if line.note else line.detail,
-            f"{number(float(line.quantity))} {line.unit}", str(line.unit_price), str(line.amount),
+            f"{number(float(line.quantity))} {line.unit}", str(line.unit_price),
+            *([at_most.get((line.item, line.detail), MISSING)] if quoted else []), str(line.amount),
         )
         for line in lines
     ]  # fmt: skip
-    grid(["ITEM", "DETAIL", ">QUANTITY", ">UNIT PRICE", ">AMOUNT"], [*rows, ("total", "", "", "", total)])
+    headers = ["ITEM", "DETAIL", ">QUANTITY", ">UNIT PRICE", *([">QUOTED"] if quoted else []), ">AMOUNT"]
+    grid(headers, [*rows, ("total", "", "", "", *([str(quoted.total)] if quoted else []), total)])

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Table, bindparam, select
 from cluster.protocol import Instruction
 from scheduler.errors import StaleStateError
 from scheduler.lifecycle import FINAL, RUN_MOVES, Cause, State, move
-from scheduler.store import arrays, audit, consequences, ledger, outbox, rates
+from scheduler.store import arrays, audit, consequences, ledger, outbox, rates, subscriptions
 from scheduler.store.audit import Entry
 from scheduler.store.ledger import Charge
 from scheduler.store.parts import parts
@@ -61,6 +61,7 @@ class Changes:
         self._orders: list[tuple[str, Instruction, float]] = []
         self._receipts: list[dict[str, Any]] = []
         self._entries: list[dict[str, Any]] = []
+        self._months: list[dict[str, Any]] = []
         self._rates: list[dict[str, Any]] = []
         self._acts: list[Entry] = []
 
@@ -141,6 +142,7 @@ class Changes:
     def charge(self, job: JobRecord, run_id: str, charge: Charge, at: float) -> None:
         """Store a receipt and its entry in the journal; a second one for the same job is an error, never a second charge."""
         self._receipts.append({"job_id": job.id, "run_id": run_id, "tenant": job.tenant, "receipt": charge.receipt, "issued_at": at})
+        self._months += [{"tenant": job.tenant, "product": product, "month": month, "run_id": run_id} for product, month in charge.months]
         if charge.postings is not None:
             self._entries.append({
                 "run_id": run_id, "job_id": job.id, "currency": charge.currency, "postings": charge.postings, "at": at,
@@ -191,11 +193,12 @@ class Changes:
             insert_rows(self.conn, events, self._events)
         outbox.put_all(self.conn, self._orders)
         ledger.add_receipts(self.conn, self._receipts, self._entries)
+        subscriptions.add(self.conn, self._months)
         rates.add_rates(self.conn, self._rates)
         audit.append(self.conn, self._acts)
         for collected in (
             self._new_jobs, self._jobs_before, self._new_runs, self._runs_before, self._events, self._orders, self._receipts,
-            self._rates, self._resized, self._entries, self._acts,
+            self._rates, self._resized, self._entries, self._months, self._acts,
         ):  # fmt: skip
             collected.clear()
         return moved

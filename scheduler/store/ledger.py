@@ -20,11 +20,13 @@ AT_ONCE = 1000
 
 
 class Charge(NamedTuple):
-    """A receipt as it is stored, its currency, and its postings as JSON; None where nothing is charged."""
+    """A receipt as it is stored, its currency, its postings as JSON, None where nothing is charged, and the subscriptions that it
+    charges: product and month of each."""
 
     receipt: dict[str, Any]
     currency: str
     postings: Written | None
+    months: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,17 @@ journal = Table("journal", metadata,
     Column("job_id", String(32), nullable=False), Column("currency", String(3), nullable=False),
     Column("postings", JSON, nullable=False), Column("at", Float, nullable=False), Index(None, "at"))  # fmt: skip
 
+# The months for which a tenant has paid a product's subscription, and the run whose receipt has it.
+subscriptions = Table("subscriptions", metadata,
+    Column("tenant", String(63), primary_key=True), Column("product", String(127), primary_key=True),
+    Column("month", String(7), primary_key=True), Column("run_id", String(48), nullable=False))  # fmt: skip
+
+# Prices that were told in a plan and hold until a time for the tenant's jobs that are submitted with the quote. used: there is one.
+quotes = Table("quotes", metadata,
+    Column("id", String(40), primary_key=True), Column("tenant", String(63), nullable=False), Column("prices", JSON, nullable=False),
+    Column("created_at", Float, nullable=False), Column("expires_at", Float, nullable=False), Column("used", Boolean, nullable=False),
+    Index(None, "used", "expires_at"))  # fmt: skip
+
 # Result files that came with the report of their run's end; larger ones are files.
 small_results = Table("small_results", metadata,
     Column("run_id", String(48), primary_key=True), Column("name", Text, primary_key=True),

@@ -20,7 +20,7 @@ from tests.contract.test_store import NOW, columns, postgres_url, store, url
 from tests.records import NO_MARKET, cluster_spec, job_spec
 from tests.records import run as run_record
 from tests.unit.workloads.samples import product, version
-from workloads.catalogue.pricing import QuotedInput
+from workloads.catalogue.rates import QuotedInput
 
 __all__ = ["postgres_url", "store", "url"]
 

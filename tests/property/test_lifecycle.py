@@ -44,7 +44,7 @@ JOB, MEMBER = "job-1", "sh"
 ENDINGS: tuple[tuple[Any, Category | None], ...] = (
     ("succeeded", None), ("failed", "exit"), ("failed", "statement"), ("failed", "max_runtime"), ("failed", "data"),
     ("failed", "data_changed"), ("failed", "cache"), ("failed", "result"), ("failed", "storage"),
-    ("failed", "runtime_env"), ("failed", "beyond_grant"), ("failed", "out_of_memory"),
+    ("failed", "runtime_env"), ("failed", "beyond_grant"), ("failed", "out_of_memory"), ("failed", "max_rows"),
     ("failed", "start_failed"), ("failed", "infrastructure"), ("failed", None), ("cancelled", "cancelled"), ("cancelled", None),
     ("preempted", "preempted"), ("preempted", None), ("lost", "lost"), ("lost", None),
 )  # fmt: skip

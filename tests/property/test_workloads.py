@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 
 from tests.unit.workloads.samples import licence, prices, product, spec, version
 from workloads.catalogue.policy import PLACE_INDEPENDENT, covers, judge, place_independent
-from workloads.catalogue.pricing import QuotedInput, Receipt, quote_run, settle_run
+from workloads.catalogue.pricing import Receipt, quote_run, settle_run
+from workloads.catalogue.rates import QuotedInput
 from workloads.hours import DAYS
 from workloads.resources import (
     DurationSeconds,

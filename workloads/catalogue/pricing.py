@@ -10,23 +10,20 @@ are charged for. Everything is Decimal: an amount is its quantity times its unit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
-from workloads.catalogue.product import Product, ProductVersion
+from workloads.catalogue.rates import Item, QuotedInput, Rate, compute_rates, exactly, in_gib, rates
 from workloads.catalogue.tariffs import HoursAt, Tariffs, Weighed, weigh
 from workloads.engines import EngineChoice
 from workloads.errors import CurrencyMismatchError
 from workloads.faults import refuse
-from workloads.resources import EXACT, GIB, MONEY_QUANTUM, ComputedMoney, Money, MoneyAmount, Resources, format_memory
+from workloads.resources import EXACT, MONEY_QUANTUM, ComputedMoney, Money, MoneyAmount, Resources
 from workloads.spec import CostCentre, Moment, Name, ProductRef, Purpose
-
-Item = Literal["cpu", "memory", "accelerator", "data-run", "data-gib", "transfer"]
 
 _QUANTITY_QUANTUM = Decimal("1e-12")
 _SECONDS_PER_HOUR = Decimal(3600)
@@ -91,7 +88,7 @@ class QuoteLine(_Frozen):
     unit: str
     unit_price: MoneyAmount
     amount: ComputedMoney
-    note: str = Field(default="", exclude_if=lambda value: not value, description="of a receipt: why it is less than was quoted")
+    note: str = Field(default="", exclude_if=lambda value: not value, description="why it is less than it might be")
 
 
 class _Itemised(_Frozen):
@@ -115,6 +112,11 @@ class Quote(_Itemised):
     cluster: Name
     currency: str
     tariffs: Tariffs | None = Field(default=None, exclude_if=lambda value: value is None, description="the tariffs that it was made by")
+    runtime_s: float | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="how long the budget pays for, where not for all of max_runtime",
+    )
 
     @model_validator(mode="after")
     def _in_its_currency(self) -> Self:
@@ -186,41 +188,22 @@ class Receipt(_Itemised):
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class QuotedInput:
-    """A product version that a run reads, and whether a replica lies at the cluster."""
-
-    product: Product
-    version: ProductVersion
-    local: bool
-
-
-@dataclass(frozen=True)
-class _Rate:
-    """A position before time is known: `quantity` is per hour when `hourly`, for the whole run otherwise."""
-
-    item: Item
-    detail: str
-    unit: str
-    unit_price: Money
-    quantity: Decimal
-    hourly: bool = False
-
-
 def quote_run(
-    resources: Resources, inputs: Sequence[QuotedInput], prices: Prices, cluster: str, runtime_s: float, starts_at: float = 0.0
+    resources: Resources, inputs: Sequence[QuotedInput], prices: Prices, cluster: str, runtime_s: float, starts_at: float = 0.0,
+    rows: int | None = None,
 ) -> Quote:  # fmt: skip
     """The ceiling for a run of `runtime_s` seconds, of an elastic gang with the most workers.
 
-    `starts_at`, in seconds since the epoch, counts where the cluster has tariffs.
+    `starts_at`, in seconds since the epoch, counts where the cluster has tariffs, `rows`, the most that may be returned, where rows
+    have a price.
 
     Inputs that name one version twice count once; free data has no line.
 
     Raises CurrencyMismatchError when a product is priced in another currency than the cluster.
     """
-    seconds, hours = weigh(prices.tariffs, starts_at, _decimal(runtime_s))
+    seconds, hours = weigh(prices.tariffs, starts_at, exactly(runtime_s))
     lines = tuple(
-        _line(rate, _over(rate, seconds)) for rate in _rates(resources, inputs, prices)
+        _line(rate, _over(rate, seconds)) for rate in rates(resources, inputs, prices, rows or 0)
         if not (rate.item.startswith("data-") and rate.unit_price.amount == 0)
     )  # fmt: skip
     return Quote(
@@ -233,15 +216,15 @@ def total_at(quote: Quote, resources: Resources, prices: Prices, runtime_s: floa
 
     Only what is charged by the hour differs.
     """
-    seconds, _ = weigh(prices.tariffs, starts_at, _decimal(runtime_s))
-    hourly = [_line(rate, _over(rate, seconds)) for rate in _compute_rates(resources, prices)]
+    seconds, _ = weigh(prices.tariffs, starts_at, exactly(runtime_s))
+    hourly = [_line(rate, _over(rate, seconds)) for rate in compute_rates(resources, prices)]
     return sum_lines([*hourly, *(line for line in quote.lines if not line.unit.endswith("-hour"))], quote.currency)
 
 
 def requoted(quote: Quote, before: Resources, after: Resources) -> Quote:
     """The ceiling of a run that was quoted for some resources, for others, alike but for the number of workers, at the same prices."""
     amounts = Prices(cpu_hour=_nothing(quote), memory_gib_hour=_nothing(quote), transfer_gib=_nothing(quote))
-    was, now = ({rate.item: rate for rate in _compute_rates(resources, amounts)} for resources in (before, after))
+    was, now = ({rate.item: rate for rate in compute_rates(resources, amounts)} for resources in (before, after))
     lines = tuple(
         _priced(line.item, now[line.item].detail, _times(line.quantity, was[line.item], now[line.item]), line.unit, line.unit_price)
         if line.item in was else line
@@ -254,7 +237,7 @@ def _nothing(quote: Quote) -> Money:
     return Money(amount=_ZERO, currency=quote.currency)
 
 
-def _times(quantity: Decimal, was: _Rate, now: _Rate) -> Decimal:
+def _times(quantity: Decimal, was: Rate, now: Rate) -> Decimal:
     """A quantity of the same time for another amount each hour, to 12 places."""
     return EXACT.quantize(EXACT.divide(EXACT.multiply(quantity, now.quantity), was.quantity), _QUANTITY_QUANTUM)
 
@@ -262,15 +245,16 @@ def _times(quantity: Decimal, was: _Rate, now: _Rate) -> Decimal:
 def settle_run(
     quote: Quote, resources: Resources, inputs: Sequence[QuotedInput], prices: Prices, wall_s: float, *,
     started_at: float = 0.0, delivered: bool = True, moved: Mapping[str, int] | None = None, seconds: Decimal | None = None,
+    rows: int = 0,
 ) -> tuple[QuoteLine, ...]:  # fmt: skip
     """The lines that a run of `wall_s` seconds from `started_at` on is charged, each at most its quoted line.
 
     `delivered`: the result was handed over, so the use of the data is charged. `moved` are the bytes of each version that were brought
     in for the run, by which a transfer is charged; None: by what was quoted. `inputs` and `prices` are today's: a price that fell since
     the quote counts, one that rose does not, and neither does one in another currency. So do tariffs. `seconds` is the charged time,
-    where that is not the run's.
+    where that is not the run's. `rows` are those of the result.
     """
-    today = {(rate.item, rate.detail): rate for rate in _comparable_rates(quote, resources, inputs, prices)}
+    today = {(rate.item, rate.detail): rate for rate in _comparable_rates(quote, resources, inputs, prices, rows)}
     seconds = charged_time(quote, prices, wall_s, started_at).seconds if seconds is None else seconds
     settled = []
     for line in quote.lines:
@@ -278,19 +262,21 @@ def settle_run(
             continue
         if line.item == "transfer" and moved is not None:
             line = _moved(line, moved.get(line.detail, 0))
+        if line.item == "data-rows":
+            line = _priced(line.item, line.detail, min(Decimal(rows), line.quantity), line.unit, line.unit_price)
         rate = today.get((line.item, line.detail))
         if rate is None:
             settled.append(line)
             continue
         price = min(line.unit_price, rate.unit_price, key=lambda money: money.amount)
         paid = _priced(line.item, line.detail, min(_over(rate, seconds), line.quantity), line.unit, price)
-        settled.append(paid.model_copy(update={"note": line.note}))
+        settled.append(paid.model_copy(update={"note": rate.note or line.note}))
     return tuple(settled)
 
 
 def _moved(line: QuoteLine, size_bytes: int) -> QuoteLine:
     """A quoted transfer for the bytes that were brought in, never more than was quoted; where that is less, it says so."""
-    quantity = EXACT.quantize(_gib(size_bytes), _QUANTITY_QUANTUM)
+    quantity = EXACT.quantize(in_gib(size_bytes), _QUANTITY_QUANTUM)
     if quantity >= line.quantity:
         return line
     note = "only this was brought in; the rest was there" if size_bytes else "nothing was brought in; a copy was there"
@@ -299,7 +285,7 @@ def _moved(line: QuoteLine, size_bytes: int) -> QuoteLine:
 
 def charged_time(quote: Quote, prices: Prices, wall_s: float, started_at: float) -> Weighed:
     """The time that a run is charged for, by the tariffs of its quote or today's, whichever make it less."""
-    seconds = _decimal(max(wall_s, 0.0))
+    seconds = exactly(max(wall_s, 0.0))
     quoted = weigh(quote.tariffs, started_at, seconds)
     if prices.tariffs == quote.tariffs or prices.currency != quote.currency:
         return quoted
@@ -316,62 +302,32 @@ def sum_lines(lines: Sequence[QuoteLine], currency: str) -> Money:
     return Money(amount=total.quantize(MONEY_QUANTUM, context=EXACT), currency=currency)
 
 
-def _comparable_rates(quote: Quote, resources: Resources, inputs: Sequence[QuotedInput], prices: Prices) -> list[_Rate]:
+def _comparable_rates(
+    quote: Quote, resources: Resources, inputs: Sequence[QuotedInput], prices: Prices, rows: int
+) -> list[Rate]:  # fmt: skip
     """Today's rates where they can be compared with the quote, else the quoted ones."""
     try:
         if prices.currency == quote.currency:
-            return list(_rates(resources, inputs, prices))
+            return list(rates(resources, inputs, prices, rows))
     except CurrencyMismatchError:
         pass  # a product changed its currency since the quote; the quoted prices hold
     quoted = {(line.item, line.detail): line.unit_price for line in quote.lines}
-    hourly = _compute_rates(resources, prices)
+    hourly = compute_rates(resources, prices)
     return [
-        _Rate(rate.item, rate.detail, rate.unit, quoted[rate.item, rate.detail], rate.quantity, hourly=True)
+        Rate(rate.item, rate.detail, rate.unit, quoted[rate.item, rate.detail], rate.quantity, hourly=True)
         for rate in hourly if (rate.item, rate.detail) in quoted
     ]  # fmt: skip
 
 
-def _rates(resources: Resources, inputs: Sequence[QuotedInput], prices: Prices) -> Iterator[_Rate]:
-    yield from _compute_rates(resources, prices)
-    distinct = {quoted.version.ref: quoted for quoted in inputs}
-    for quoted in distinct.values():
-        yield from _data_rates(quoted, prices.currency)
-    for ref, quoted in distinct.items():
-        if not quoted.local:
-            yield _Rate("transfer", ref, "GiB", prices.transfer_gib, _gib(quoted.version.size_bytes))
-
-
-def _compute_rates(resources: Resources, prices: Prices) -> Iterator[_Rate]:
-    workers = resources.most
-    gang = f", {workers} workers" if workers > 1 else ""
-    cores = _decimal(resources.cpu)
-    yield _Rate("cpu", f"{resources.cpu:g} cores{gang}", "core-hour", prices.cpu_hour, cores * workers, hourly=True)
-    memory = _gib(resources.memory * workers)
-    yield _Rate("memory", f"{format_memory(resources.memory)}{gang}", "GiB-hour", prices.memory_gib_hour, memory, hourly=True)
-    if resources.accelerator is not None:
-        model, amount = resources.accelerator.choices[0].model, resources.accelerator.amount
-        price = prices.accelerator_hour.get(model, Money(amount=_ZERO, currency=prices.currency))
-        yield _Rate("accelerator", f"{amount:g} {model}{gang}", "accelerator-hour", price, _decimal(amount) * workers, hourly=True)
-
-
-def _data_rates(quoted: QuotedInput, currency: str) -> Iterator[_Rate]:
-    terms, ref = quoted.product.price, quoted.version.ref
-    for price in (terms.per_run, terms.per_gib):
-        if price is not None and price.currency != currency:
-            raise CurrencyMismatchError(f"{quoted.product.name} is priced in {price.currency}, the cluster charges {currency}")
-    free = Money(amount=_ZERO, currency=currency)
-    yield _Rate("data-run", ref, "run", terms.per_run or free, Decimal(1))
-    yield _Rate("data-gib", ref, "GiB", terms.per_gib or free, _gib(quoted.version.size_bytes))
-
-
-def _over(rate: _Rate, seconds: Decimal) -> Decimal:
+def _over(rate: Rate, seconds: Decimal) -> Decimal:
     """The quantity for a run of this length, to 12 places."""
     quantity = EXACT.divide(EXACT.multiply(rate.quantity, seconds), _SECONDS_PER_HOUR) if rate.hourly else rate.quantity
     return EXACT.quantize(quantity, _QUANTITY_QUANTUM)
 
 
-def _line(rate: _Rate, quantity: Decimal) -> QuoteLine:
-    return _priced(rate.item, rate.detail, quantity, rate.unit, rate.unit_price)
+def _line(rate: Rate, quantity: Decimal) -> QuoteLine:
+    line = _priced(rate.item, rate.detail, quantity, rate.unit, rate.unit_price)
+    return line.model_copy(update={"note": rate.note}) if rate.note else line
 
 
 def _priced(item: Item, detail: str, quantity: Decimal, unit: str, price: Money) -> QuoteLine:
@@ -380,11 +336,3 @@ def _priced(item: Item, detail: str, quantity: Decimal, unit: str, price: Money)
     return QuoteLine(
         item=item, detail=detail, quantity=shown, unit=unit, unit_price=price, amount=Money(amount=amount, currency=price.currency)
     )
-
-
-def _gib(size_bytes: int) -> Decimal:
-    return EXACT.divide(Decimal(size_bytes), Decimal(GIB))
-
-
-def _decimal(value: float) -> Decimal:
-    return Decimal(repr(float(value)))

@@ -28,10 +28,28 @@ class _Frozen(BaseModel):
 
 
 class PriceModel(_Frozen):
-    """What a use costs: a fixed amount per run and an amount per GiB of input."""
+    """What a use costs; nothing given: nothing. A subscription is charged to a tenant with its first use in a calendar month (UTC)."""
 
     per_run: MoneyAmount | None = None
-    per_gib: MoneyAmount | None = None
+    per_gib: MoneyAmount | None = Field(default=None, description="of what is read")
+    per_row: MoneyAmount | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="of what is returned, which is counted for statements alone",
+    )
+    per_month: MoneyAmount | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="subscription: once for a tenant and calendar month (UTC)"
+    )
+
+    @model_validator(mode="after")
+    def _one_currency(self) -> Self:
+        given = {name: price for name in ("per_run", "per_gib", "per_row", "per_month") if (price := getattr(self, name)) is not None}
+        first = next(iter(given), "")
+        refuse("PriceModel", (
+            ((name,), f"is in {price.currency}, {first} in {given[first].currency}; give all prices in one currency")
+            for name, price in given.items() if price.currency != given[first].currency
+        ))  # fmt: skip
+        return self
 
 
 class Product(_Frozen):

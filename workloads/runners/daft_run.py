@@ -13,7 +13,7 @@ from typing import Any
 
 from workloads.catalogue.product import Column
 from workloads.catalogue.tables import confined_connection, identifier, scan
-from workloads.errors import StatementError
+from workloads.errors import StatementError, TooManyRowsError
 from workloads.runners.daft_dialect import DaftStatement, to_daft
 from workloads.runners.daft_types import Type, UntranslatableError, column_type
 from workloads.runners.sql import PREVIEW_ROWS, RESULT_NAME, InputTable, SqlOutcome, unique_names, writable, write_batches
@@ -66,10 +66,12 @@ def plan_over(connection: Any, sql: str, inputs: Mapping[str, Sequence[Column]])
     return DaftPlan(statement, types, names, tuple(str(type_).strip('"') for type_ in relation.types), empty.schema)
 
 
-def run_plan(plan: DaftPlan, files: Mapping[str, Path], *, directory: Path, parts: int, preview_rows: int = PREVIEW_ROWS) -> SqlOutcome:
+def run_plan(
+    plan: DaftPlan, files: Mapping[str, Path], *, directory: Path, parts: int, preview_rows: int = PREVIEW_ROWS, max_rows: int | None = None
+) -> SqlOutcome:  # fmt: skip
     """Run on the runner that Daft is set to, and write `directory`/result.parquet, which exists only after success.
 
-    `parts`: into how many parts large inputs are cut. Raises StatementError.
+    `parts`: into how many parts large inputs are cut. Raises StatementError, TooManyRowsError.
     """
     import daft
     from daft.exceptions import DaftCoreException, DaftTypeError
@@ -84,6 +86,8 @@ def run_plan(plan: DaftPlan, files: Mapping[str, Path], *, directory: Path, part
         frame = daft.sql(plan.statement.sql, register_globals=False, **frames).collect(num_preview_rows=None)
         if failure := read_failure():
             raise StatementError(failure)
+        if max_rows is not None and len(frame) > max_rows:
+            raise TooManyRowsError(max_rows)
         return write_batches(
             _cast(frame.to_arrow_iter(), plan.schema), plan.schema, plan.columns, plan.column_types, directory, preview_rows
         )

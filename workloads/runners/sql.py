@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from workloads.catalogue.product import Column, Format
 from workloads.catalogue.tables import identifier, open_connection, plain_message, scan
 from workloads.disclosure.terms import Rewritten, TableTerms
-from workloads.errors import StatementError, StatementInterruptedError
+from workloads.errors import StatementError, StatementInterruptedError, TooManyRowsError
 from workloads.resources import format_memory
 from workloads.runners.preview import json_rows
 from workloads.runners.proving import DaftVerdict, StatementProver
@@ -90,6 +90,7 @@ def permitted_statement(sql: str, tables: Sequence[TableTerms]) -> Rewritten:
 def run_statement(
     sql: str, files: Mapping[str, InputTable], *, directory: Path, memory_bytes: int, threads: int,
     preview_rows: int = PREVIEW_ROWS, on_connection: OnConnection | None = None, engines: Engines | None = None, small_bytes: int = 0,
+    max_rows: int | None = None,
 ) -> SqlOutcome:  # fmt: skip
     """Run a statement over files and write `directory`/result.parquet, which exists only after success.
 
@@ -97,7 +98,7 @@ def run_statement(
     the connection before the statement runs; its `interrupt()`, from any thread, ends the running statement, and is lost between two of
     DuckDB's steps, so a caller repeats it until this function returns. Raises StatementInterruptedError
     then, and StatementError for everything that is the statement's doing. With `engines` the connection is
-    lent by them, and spills where they do.
+    lent by them, and spills where they do. A result of more than `max_rows` ends it with TooManyRowsError as soon as it has as many.
     """
     (directory / RESULT_NAME).unlink(missing_ok=True)
     spill = engines.folder if engines is not None else directory / "spill"
@@ -112,7 +113,7 @@ def run_statement(
             connection.execute(f"CREATE TEMP VIEW {identifier(name)} AS FROM {scan(connection, table.format, table.path)}")
         if on_connection is not None:
             on_connection(connection)
-        return _stream(connection.sql(sql), directory, preview_rows, small_bytes)
+        return _stream(connection.sql(sql), directory, preview_rows, small_bytes, max_rows)
 
 
 @contextmanager
@@ -131,19 +132,30 @@ def _prover() -> StatementProver:
     return prover
 
 
-def _stream(relation: Any, directory: Path, preview_rows: int, small_bytes: int) -> SqlOutcome:
+def _stream(relation: Any, directory: Path, preview_rows: int, small_bytes: int, max_rows: int | None) -> SqlOutcome:
     import pyarrow as pa  # type: ignore[import-untyped]
 
     columns, types = unique_names(relation.columns), tuple(str(type_).strip('"') for type_ in relation.types)
     batch_rows = min(max(_BATCH_VALUES // len(columns), _BATCH_ROWS_LEAST), _BATCH_ROWS_MOST)
     reader = writable(relation, columns).to_arrow_reader(batch_rows)
     schema = pa.schema([field.with_name(name) for field, name in zip(reader.schema, columns, strict=True)])
-    first = _first_batches(reader, small_bytes)
+    batches = reader if max_rows is None else at_most(reader, max_rows)
+    first = _first_batches(batches, small_bytes)
     if small_bytes and sum(batch.nbytes for batch in first) <= small_bytes:
         outcome = _small(first, schema, columns, types, directory, preview_rows)
         if outcome.size_bytes <= small_bytes:
             return outcome
-    return write_batches(itertools.chain(first, reader), schema, columns, types, directory, preview_rows)
+    return write_batches(itertools.chain(first, batches), schema, columns, types, directory, preview_rows)
+
+
+def at_most(batches: Iterable[Any], rows: int) -> Iterator[Any]:
+    """The same batches, as long as they have no more rows together. Raises TooManyRowsError."""
+    left = rows
+    for batch in batches:
+        left -= batch.num_rows
+        if left < 0:
+            raise TooManyRowsError(rows)
+        yield batch
 
 
 def _first_batches(batches: Iterable[Any], size: int) -> list[Any]:

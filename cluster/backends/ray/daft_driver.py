@@ -22,7 +22,7 @@ from cluster.backends.ray.session import NAMESPACE
 from cluster.runs.outcome import write_outcome
 from cluster.runs.sql_driver import given_statement
 from cluster.runs.workspace import describe, failure_category
-from workloads.errors import DataError, StatementError
+from workloads.errors import DataError, StatementError, TooManyRowsError
 from workloads.runners.daft_run import plain_words, plan_statement, run_plan
 from workloads.runners.parquet_copies import ParquetCopies
 from workloads.runners.sql import InputTable, SqlOutcome, run_statement
@@ -59,7 +59,7 @@ def _run(run: dict[str, Any], tables: dict[str, InputTable], output: Path, usage
     try:
         return _on_daft(run, tables, output, usage)
     except StatementError as error:
-        if not run["or_duckdb"]:
+        if isinstance(error, TooManyRowsError) or not run["or_duckdb"]:
             raise
         print(f"[cpn] {error}; it runs on DuckDB on the first worker", flush=True)
         return _on_duckdb(run, tables, output)
@@ -80,7 +80,7 @@ def _within_a_node(run: dict[str, Any], share: Share, tables: dict[str, InputTab
     copies = _copies(run, share, output)
     files = copies.of(tables)
     _end_when(lambda: wait_beyond_memory(run, share), output.parent)
-    return run_plan(plan, files, directory=output, parts=_PARTS_PER_CORE * share.cores(run))
+    return run_plan(plan, files, directory=output, parts=_PARTS_PER_CORE * share.cores(run), max_rows=run.get("max_rows"))
 
 
 def _over_nodes(run: dict[str, Any], tables: dict[str, InputTable], output: Path, usage: dict[str, float]) -> SqlOutcome:
@@ -106,7 +106,7 @@ def _over_nodes(run: dict[str, Any], tables: dict[str, InputTable], output: Path
     _end_when(crew.wait_beyond_memory, output.parent)
     parts = _PARTS_PER_CORE * max(int(run["cpu"]), 1) * len(run["nodes"])
     try:
-        outcome = run_plan(plan, files, directory=output, parts=parts)
+        outcome = run_plan(plan, files, directory=output, parts=parts, max_rows=run.get("max_rows"))
         usage |= crew.used()
     except StatementError as error:
         if crew.is_alive():
@@ -137,7 +137,8 @@ def _on_duckdb(run: dict[str, Any], tables: dict[str, InputTable], output: Path)
 
     # What Daft's workers held is given back, the first worker's too, whose memory this takes.
     ray.shutdown()
-    return run_statement(run["sql"], tables, directory=output, memory_bytes=run["memory_bytes"], threads=max(int(run["cpu"]), 1))
+    threads, max_rows = max(int(run["cpu"]), 1), run.get("max_rows")
+    return run_statement(run["sql"], tables, directory=output, memory_bytes=run["memory_bytes"], threads=threads, max_rows=max_rows)
 
 
 if __name__ == "__main__":

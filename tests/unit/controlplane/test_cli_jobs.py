@@ -284,7 +284,9 @@ def test_a_receipt_adds_up_before_ones_eyes(server: FakeServer) -> None:
         "carbon_g": 1234.5,
     }  # fmt: skip
     server.answers["GET /jobs/job-a/receipt"] = receipt
+    server.answers["GET /jobs/job-a"] = job("succeeded", quote=quote("sh", "0.50 CNY", "0.50 CNY"))
     result = server.run("job", "receipt", "job-a")
+    assert re.search(r"cpu .* 0\.50 CNY +0\.40 CNY\n", result.stdout)
     for words in ("0.80 CNY", "1 core-hour", "total", "0.40 CNY", "1h", "CO2, an estimate", "about 1.23 kg"):
         assert words in result.stdout
     assert json.loads(server.run("job", "receipt", "job-a", "-o", "json").stdout) == receipt

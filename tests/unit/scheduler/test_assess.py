@@ -123,7 +123,9 @@ def test_data_in_another_currency_cannot_be_quoted() -> None:
 def test_words_about_money_say_how_much_is_missing() -> None:
     (short,) = judged(SH, budget="0.10 CNY").against
     assert short.message == "the quote of 0.40 CNY at sh-1 is over the budget of 0.10 CNY"
-    assert short.remedy == "raise the budget to 0.40 CNY, or lower max_runtime or resources"
+    assert short.remedy == (
+        "raise the budget to 0.40 CNY, or lower max_runtime or resources, or give stop_at_budget: true to be stopped before it is exceeded"
+    )
     (other,) = judged(SH, budget="0.10 EUR").against
     assert (other.message, other.remedy) == ("the budget is in EUR, cluster sh-1 charges CNY", "give the budget in CNY")
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.tpch import same_rows
 from workloads.catalogue.product import Column
-from workloads.errors import StatementError
+from workloads.errors import StatementError, TooManyRowsError
 from workloads.runners.daft_run import plain_words, plan_statement, run_plan
 from workloads.runners.sql import InputTable, SqlOutcome, judge_for_daft, run_statement
 
@@ -152,6 +152,16 @@ def test_nan_ends_the_run_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(StatementError, match="holds NaN"):
         run_plan(plan, {"n": path}, directory=tmp_path, parts=1)
     assert not (tmp_path / "result.parquet").exists()
+
+
+def test_a_result_of_more_rows_than_may_be_returned_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "n.parquet"
+    pq.write_table(pa.table({"n": list(range(100))}), path)
+    plan = plan_statement("SELECT n FROM n", {"n": InputTable(path, "parquet")})
+    assert run_plan(plan, {"n": path}, directory=tmp_path / "all", parts=2, max_rows=100).total_rows == 100
+    with pytest.raises(TooManyRowsError, match="more than 99 rows"):
+        run_plan(plan, {"n": path}, directory=tmp_path / "none", parts=2, max_rows=99)
+    assert not (tmp_path / "none" / "result.parquet").exists()
 
 
 def test_an_error_of_another_process_is_told_without_its_trace() -> None:

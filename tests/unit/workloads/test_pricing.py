@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from tests.unit.workloads.samples import prices, product, version
-from workloads.catalogue.pricing import Prices, Quote, QuotedInput, Receipt, quote_run, settle_run
+from workloads.catalogue.pricing import Prices, Quote, Receipt, quote_run, settle_run
+from workloads.catalogue.rates import QuotedInput
 from workloads.errors import CurrencyMismatchError
 from workloads.resources import Money, Resources
 

@@ -13,7 +13,7 @@ import duckdb
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
-from workloads.errors import StatementError, StatementInterruptedError
+from workloads.errors import StatementError, StatementInterruptedError, TooManyRowsError
 from workloads.runners.sql import InputTable, SqlOutcome, check_statement, run_statement, unique_names
 
 Run = Callable[..., SqlOutcome]
@@ -255,3 +255,17 @@ def test_check_statement_proves_in_its_child() -> None:
     check_statement("SELECT 1", {})
     with pytest.raises(StatementError, match="unknown table 'flights'"):
         check_statement("FROM flights", {})
+
+
+@pytest.mark.parametrize("small_bytes", [0, 4096])
+def test_a_result_of_more_rows_than_may_be_returned_ends_the_run_and_is_not_there(run: Run, tmp_path: Path, small_bytes: int) -> None:
+    assert run("SELECT n FROM numbers", max_rows=1000, small_bytes=small_bytes).total_rows == 1000
+    with pytest.raises(TooManyRowsError, match=r"more than 999 rows.*raise max_rows"):
+        run("SELECT n FROM numbers", max_rows=999, small_bytes=small_bytes)
+    assert not (tmp_path / "run" / "result.parquet").exists()
+
+
+def test_rows_are_not_made_that_are_not_taken(run: Run) -> None:
+    # All of it would be a million million rows.
+    with pytest.raises(TooManyRowsError):
+        run("SELECT a.n, b.n FROM large a, large b", max_rows=10)
