@@ -101,6 +101,13 @@ class Endpoint(_Frozen):
         return self
 
 
+class LinkTerms(_Frozen):
+    """The way of data from one other member, as the operator says it is."""
+
+    bandwidth_mib_s: float | None = Field(default=None, gt=0, le=1e6, description="assumed until transfers were measured")
+    latency_ms: float = Field(default=0.0, ge=0, le=600_000, description="until the first byte of each transfer")
+
+
 class ClusterSpec(_Frozen):
     """A member as its operator registers it."""
 
@@ -111,6 +118,9 @@ class ClusterSpec(_Frozen):
     labels: Labels = {}
     prices: Prices
     inbound_bandwidth_mib_s: float = Field(default=100.0, gt=0, le=1e6, description="assumed speed of transfers from other members")
+    links: dict[Name, LinkTerms] = Field(
+        default={}, exclude_if=lambda value: not value, description="other member → how data comes from there, where that is known"
+    )
     endpoint: Endpoint = Endpoint()
     on_lease_lost: LeasePolicy = Field(
         default="stop", description="what its runs do when its agent has not been answered for the time of the lease"

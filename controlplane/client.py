@@ -17,7 +17,7 @@ from controlplane.api.audit_schemas import AuditRowView, AuditVerdict, ProofView
 from controlplane.api.batch_schemas import BatchVerdict, JobBatch
 from controlplane.api.explanation_schemas import ExplanationView
 from controlplane.api.joining_schemas import ClusterRuns
-from controlplane.api.link_schemas import LinkView
+from controlplane.api.link_schemas import LinkPatch, LinkView
 from controlplane.api.money_schemas import BalanceView, EntryView, UsageView
 from controlplane.api.queue_schemas import QueuePatch, QueueRequest, QueueView
 from controlplane.api.schemas import (
@@ -88,6 +88,9 @@ class Client(Transport):
 
     def links(self, cluster: str | None = None) -> Page[LinkView]:
         return self._all(LinkView, "/links", cluster=cluster)
+
+    def set_link(self, source: str, cluster: str, patch: LinkPatch) -> LinkView:
+        return self._ask(LinkView, "PATCH", f"/links/{_part(source)}/{_part(cluster)}", patch)
 
     def nodes(self, cluster: str | None = None) -> Page[NodeView]:
         return self._all(NodeView, "/nodes", cluster=cluster)

@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from controlplane.api.link_schemas import LinkPatch
 from controlplane.api.queue_schemas import QueuePatch, QueueRequest
 from controlplane.api.schemas import ClusterPatch, Page, ProblemView
 from controlplane.api.tenant_schemas import TenantPatch
@@ -21,7 +22,7 @@ from controlplane.errors import ClientError, NotReachableError, RequestFailedErr
 
 CONNECT_S, ANSWER_S, PAGE = 5.0, 60.0, 1000
 # Of these only what is given is sent: what is left out stays as it is.
-_PARTIAL = (ClusterPatch, QueuePatch, QueueRequest, TenantPatch)
+_PARTIAL = (ClusterPatch, LinkPatch, QueuePatch, QueueRequest, TenantPatch)
 
 M = TypeVar("M", bound=BaseModel)
 

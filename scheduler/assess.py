@@ -7,8 +7,8 @@ buyer is told before the run is what the scheduler decides by.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import ceil
 
 from cluster.drivers import ACTORS, Driver, not_by
@@ -61,7 +61,8 @@ class Assessment:
     `expected_cost` is what to compare prices by where it is not the quote's total. `carbon_g` are the grams of CO2 that a run of
     max_runtime with the fewest workers is estimated to emit, None where a part of it is unknown. `held` are the checksums of the inputs
     whose copies are there, so that nothing has to be brought in; `moves` are the transfers of all others, one after the
-    other. `paid` are those of `held` that cost nothing: what was brought ahead is paid for by who reads it first.
+    other. `sources` are the members that each input comes from.
+    `paid` are those of `held` that cost nothing: what was brought ahead is paid for by who reads it first.
     """
 
     cluster: str
@@ -78,6 +79,7 @@ class Assessment:
     paid: frozenset[str] = frozenset()
     moves: tuple[Move, ...] = ()
     held_prices: HeldPrices | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def cost(self) -> float:
@@ -104,11 +106,12 @@ def assess(
         versions=[item.version for item in inputs],
     )  # fmt: skip
     against = [from_refusal(refusal) for refusal in refusals]
-    inbound = inbound or Inbound(cluster.inbound_bandwidth_mib_s)
+    inbound = inbound or Inbound(cluster.inbound_bandwidth_mib_s, terms=cluster.links)
     against += _unsupported(spec, cluster, driver) + _uncounted(spec, inputs) + _too_large(inputs, cluster.name, inbound.most_bytes)
     held = frozenset(item.version.sha256 for item in inputs if item.version.sha256 in inbound.held)
     paid = held - inbound.ahead
-    quoted = _quoted(inputs, cluster, paid, now)
+    sources = {item.version.ref: inbound.sources_of(item.version, cluster.name)[0].cluster for item in inputs}
+    quoted = _quoted(inputs, cluster, paid, now, sources)
     quote: Quote | None = None
     least: Quote | None = None
     missing = [item.version for item in quoted if not item.local and item.version.sha256 not in held]
@@ -132,7 +135,7 @@ def assess(
         transfer_bytes=sum(move.size_bytes for move in moves), transfer_s=transfer_s, moves=moves,
         workers=workers, least_quote=least, expected_cost=expected_cost, starts_at=starts_at,
         carbon_g=_carbon_g(spec, cluster, starts_at), held=held,
-        paid=paid, held_prices=held_prices,
+        paid=paid, held_prices=held_prices, sources=sources,
     )  # fmt: skip
 
 
@@ -189,7 +192,8 @@ def granted_quote(spec: JobSpec, inputs: Sequence[InputData], cluster: ClusterSp
     if workers == found.workers or found.quote is None:
         return found.quote
     inputs, cluster = _as_held(found.held_prices, inputs, cluster)
-    return _quote(spec, _quoted(inputs, cluster, found.paid, found.starts_at - found.transfer_s), cluster, workers, found.starts_at)
+    quoted = _quoted(inputs, cluster, found.paid, found.starts_at - found.transfer_s, found.sources)
+    return _quote(spec, quoted, cluster, workers, found.starts_at)
 
 
 def _as_held(
@@ -202,14 +206,17 @@ def _as_held(
     return [replace(item, product=held.product(item.product)) for item in inputs], cluster.model_copy(update={"prices": prices})
 
 
-def _quoted(inputs: Sequence[InputData], cluster: ClusterSpec, paid: frozenset[str], now: float) -> list[QuotedInput]:
+def _quoted(
+    inputs: Sequence[InputData], cluster: ClusterSpec, paid: frozenset[str], now: float, sources: Mapping[str, str]
+) -> list[QuotedInput]:  # fmt: skip
     """The inputs with whether they are there at no cost, as a replica or as a copy that was brought for somebody else, and whether
     this month's subscription is paid."""
     found = []
     for item in inputs:
         local = is_local(item.version, cluster.name) or item.version.sha256 in paid
         month = month_at(now) if item.product.price.per_month is not None else ""
-        found.append(QuotedInput(item.product, item.version, local, month, month in item.months))
+        source = "" if local else sources.get(item.version.ref, "")
+        found.append(QuotedInput(item.product, item.version, local, month, month in item.months, source))
     return found
 
 

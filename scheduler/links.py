@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
+from cluster.model import LinkTerms
 from cluster.replicas import Transfer
 from workloads.catalogue.product import ProductVersion, Replica
 
@@ -43,11 +44,12 @@ class Move:
     source: str
     mib_s: float
     others: tuple[str, ...] = ()
+    latency_s: float = 0.0
 
     @property
     def seconds(self) -> float:
         """How long it takes."""
-        return self.size_bytes / (self.mib_s * MIB)
+        return self.latency_s + self.size_bytes / (self.mib_s * MIB)
 
 
 Samples = Mapping[str, tuple[Sample, ...]]
@@ -59,7 +61,7 @@ class Inbound:
 
     `held` are the checksums of what its caches hold: that is there as if it lay there. `ahead` are those
     that were brought ahead of the run that will read them first, which pays for it. `most_bytes` is the most that the copies of one run
-    may take there, None where that is not known.
+    may take there, None where that is not known. `terms` are what was said of single links.
     """
 
     declared_mib_s: float
@@ -67,11 +69,21 @@ class Inbound:
     held: frozenset[str] = frozenset()
     ahead: frozenset[str] = frozenset()
     most_bytes: int | None = None
+    terms: Mapping[str, LinkTerms] = field(default_factory=dict)
 
     def mib_s(self, source: str) -> float:
         """The speed to expect from a member."""
         found = self.samples.get(source)
-        return median(sample.mib_s for sample in found) if found else self.declared_mib_s
+        return median(sample.mib_s for sample in found) if found else self.declared_from(source)
+
+    def declared_from(self, source: str) -> float:
+        """The speed from a member as its operator says, for that link or for all."""
+        said = self.terms.get(source)
+        return self.declared_mib_s if said is None or said.bandwidth_mib_s is None else said.bandwidth_mib_s
+
+    def latency_s(self, source: str) -> float:
+        """How long it takes until the first byte comes from a member."""
+        return self.terms[source].latency_ms / 1000 if source in self.terms else 0.0
 
     def sources_of(self, version: ProductVersion, cluster: str) -> tuple[Replica, ...]:
         """Its replicas as a run at a cluster tries them: the cluster's own, then the fastest link's; of equals the first by name."""
@@ -80,7 +92,7 @@ class Inbound:
     def move_of(self, version: ProductVersion, cluster: str) -> Move:
         """How a version that does not lie at a cluster is expected to come there."""
         source, *others = (one.cluster for one in self.sources_of(version, cluster))
-        return Move(version.ref, version.size_bytes, source, self.mib_s(source), tuple(others))
+        return Move(version.ref, version.size_bytes, source, self.mib_s(source), tuple(others), self.latency_s(source))
 
 
 def with_transfers(samples: Samples, transfers: Iterable[Transfer], at: float) -> dict[str, tuple[Sample, ...]]:

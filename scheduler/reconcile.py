@@ -255,9 +255,9 @@ def _finish(books: _Books, job: JobRecord, run: RunRecord, event: RunFinished) -
     if finish is State.CANCELLED and not job.cancel_requested:
         # Stopped at the cluster by somebody else: the network's doing, not the buyer's.
         finish, cause = State.LOST, Cause.RUN_LOST
-    if finish is State.SUCCEEDED and (told := _too_many_rows(job, run, event)):
+    if finish is State.SUCCEEDED and (excess := _too_many_rows(job, run, event)):
         finish, cause = State.FAILED, Cause.MAX_ROWS
-        event = event.model_copy(update={"message": told, "preview": None, "files": ()})
+        event = event.model_copy(update={"message": excess, "preview": None, "files": ()})
     if cause is Cause.MAX_RUNTIME and (paid_s := run.quote.get("runtime_s")) is not None:
         cause = Cause.BUDGET
         words = f"stopped after {format_duration(paid_s)}, before it would exceed the budget of {job.spec['budget']}"

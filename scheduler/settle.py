@@ -70,13 +70,17 @@ class Terms:
             self._members[cluster] = fleet.get_cluster(self._conn, cluster).spec
         return self._members[cluster]
 
-    def inputs(self, spec: JobSpec, cluster: str, months: Mapping[str, str] | None = None) -> list[QuotedInput]:
-        """The inputs of a job that ran at a cluster. `months` are those that its quote has for subscriptions, by product."""
+    def inputs(
+        self, spec: JobSpec, cluster: str, months: Mapping[str, str] | None = None, sources: Mapping[str, str] | None = None
+    ) -> list[QuotedInput]:  # fmt: skip
+        """The inputs of a job that ran at a cluster. `months` are those that its quote has for subscriptions, by product, `sources` the
+        members that it quotes transfers from, by version."""
         found = []
         for item in self._market(spec).inputs(spec):
             month = (months or {}).get(item.product.name, "")
             paid = month in item.months or (spec.tenant, item.product.name, month) in self._months
-            found.append(QuotedInput(item.product, item.version, is_local(item.version, cluster), month, paid))
+            source = (sources or {}).get(item.version.ref, "")
+            found.append(QuotedInput(item.product, item.version, is_local(item.version, cluster), month, paid, source))
         return found
 
     def uses(self, spec: JobSpec, run: RunRecord) -> tuple[DataUse, ...]:
@@ -210,7 +214,8 @@ def make_receipt(terms: Terms, spec: JobSpec, job: JobRecord, run: RunRecord, no
     resources, prices = held_resources(spec, run), terms.prices(run.cluster)
     seconds = _as_at_its_peak(run.sizing, quote, prices, began, ended) if run.sizing else None
     months = {product_of(line.detail): month_in(line) for line in quote.lines if line.item == "data-month"}
-    inputs = terms.inputs(spec, run.cluster, months)
+    sources = {line.detail: line.source for line in quote.lines if line.item == "transfer"}
+    inputs = terms.inputs(spec, run.cluster, months, sources)
     lines = settle_run(
         quote,
         resources,

@@ -34,6 +34,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
         },
         "endpoint": {"address": "10.0.0.5:6379", "token_file": "/etc/cpn/guizhou.token"},
     },
+    "LinkPatch": {"price_gib": "0.10 CNY", "bandwidth_mib_s": 250.0, "latency_ms": 30.0},
     "ClusterPatch": {"labels": {"tier": "gold"}, "inbound_bandwidth_mib_s": 250.0},
     "Product": {
         "name": "nyc-open-data/flights", "owner": "nyc-open-data", "description": "Flights from New York in 2013",

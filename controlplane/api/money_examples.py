@@ -1,4 +1,4 @@
-"""Examples of statements, of the ledger and of what was used, for the API's description."""
+"""Examples of statements, of the ledger, of links and of what was used, for the API's description."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ def _part(name: str) -> dict[str, Any]:
 
 
 ANSWERS: dict[str, Any] = {
+    "LinkView": {
+        "source": "beijing", "cluster": "shanghai-lingang", "mib_s": 250.0, "origin": "declared", "declared_mib_s": 250.0,
+        "transfers": 0, "capped": False, "last_at": None, "latency_ms": 30.0, "price_gib": "0.10 CNY",
+    },
     "Statement": {
         **_MONTH, "tenant": "acme", "items_left_out": 0,
         "accounts": [{

@@ -256,9 +256,9 @@ class ClusterRecord:
     def inbound(self) -> Inbound:
         """How data comes to it."""
         if self.copies is None:
-            return Inbound(self.spec.inbound_bandwidth_mib_s, self.links)
+            return Inbound(self.spec.inbound_bandwidth_mib_s, self.links, terms=self.spec.links)
         held, ahead = self.copies.held, self.copies.unread
-        return Inbound(self.spec.inbound_bandwidth_mib_s, self.links, held, ahead, self.copies.folder_bytes or None)
+        return Inbound(self.spec.inbound_bandwidth_mib_s, self.links, held, ahead, self.copies.folder_bytes or None, self.spec.links)
 
 
 @dataclass(frozen=True)

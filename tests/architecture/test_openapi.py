@@ -16,6 +16,7 @@ import controlplane.api.audit_schemas
 import controlplane.api.batch_schemas
 import controlplane.api.explanation_schemas
 import controlplane.api.joining_schemas
+import controlplane.api.link_schemas
 import controlplane.api.money_schemas
 import controlplane.api.queue_schemas
 import controlplane.api.schemas
@@ -43,6 +44,7 @@ SOURCES = (
     controlplane.api.joining_schemas,
     controlplane.api.tenant_schemas,
     controlplane.api.money_schemas,
+    controlplane.api.link_schemas,
     cluster.model,
     cluster.protocol,
     workloads.catalogue.pricing,

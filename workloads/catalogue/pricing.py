@@ -59,6 +59,9 @@ class Prices(_Frozen):
         default={}, description="accelerator model → price of one for an hour; a model that is not listed is not charged"
     )
     transfer_gib: MoneyAmount = Field(description="price of a GiB brought in from another cluster")
+    transfer_from: dict[Name, MoneyAmount] = Field(
+        default={}, exclude_if=lambda value: not value, description="cluster → price of a GiB from there, where it is another"
+    )
     tariffs: Tariffs | None = Field(
         default=None, exclude_if=lambda value: value is None, description="hours at which cores, memory and accelerators cost another part"
     )
@@ -66,6 +69,7 @@ class Prices(_Frozen):
     @model_validator(mode="after")
     def _one_currency(self) -> Self:
         named: dict[tuple[str | int, ...], Money] = {("memory_gib_hour",): self.memory_gib_hour, ("transfer_gib",): self.transfer_gib}
+        named |= {("transfer_from", source): price for source, price in self.transfer_from.items()}
         named |= {("accelerator_hour", model): price for model, price in self.accelerator_hour.items()}
         refuse("Prices", (
             (path, f"is in {price.currency}, cpu_hour in {self.currency}; give all prices in one currency")
@@ -88,6 +92,7 @@ class QuoteLine(_Frozen):
     unit: str
     unit_price: MoneyAmount
     amount: ComputedMoney
+    source: str = Field(default="", exclude_if=lambda value: not value, description="of a transfer: the cluster that it is quoted from")
     note: str = Field(default="", exclude_if=lambda value: not value, description="why it is less than it might be")
 
 
@@ -270,7 +275,7 @@ def settle_run(
             continue
         price = min(line.unit_price, rate.unit_price, key=lambda money: money.amount)
         paid = _priced(line.item, line.detail, min(_over(rate, seconds), line.quantity), line.unit, price)
-        settled.append(paid.model_copy(update={"note": rate.note or line.note}))
+        settled.append(paid.model_copy(update={"note": rate.note or line.note, "source": line.source}))
     return tuple(settled)
 
 
@@ -280,7 +285,7 @@ def _moved(line: QuoteLine, size_bytes: int) -> QuoteLine:
     if quantity >= line.quantity:
         return line
     note = "only this was brought in; the rest was there" if size_bytes else "nothing was brought in; a copy was there"
-    return _priced(line.item, line.detail, quantity, line.unit, line.unit_price).model_copy(update={"note": note})
+    return _priced(line.item, line.detail, quantity, line.unit, line.unit_price).model_copy(update={"note": note, "source": line.source})
 
 
 def charged_time(quote: Quote, prices: Prices, wall_s: float, started_at: float) -> Weighed:
@@ -327,7 +332,7 @@ def _over(rate: Rate, seconds: Decimal) -> Decimal:
 
 def _line(rate: Rate, quantity: Decimal) -> QuoteLine:
     line = _priced(rate.item, rate.detail, quantity, rate.unit, rate.unit_price)
-    return line.model_copy(update={"note": rate.note}) if rate.note else line
+    return line.model_copy(update={"note": rate.note, "source": rate.source}) if rate.note or rate.source else line
 
 
 def _priced(item: Item, detail: str, quantity: Decimal, unit: str, price: Money) -> QuoteLine:

@@ -29,8 +29,8 @@ _ZERO = Decimal(0)
 class QuotedInput:
     """A product version that a run reads, and whether a replica lies at the cluster.
 
-    `month` is the calendar month of the use, like 2026-12, where the product has a subscription, and `subscribed` whether the tenant
-    has paid for it.
+    `source` is the cluster that it would be brought from, where it does not lie there. `month` is the calendar month of the use, like
+    2026-12, where the product has a subscription, and `subscribed` whether the tenant has paid for it.
     """
 
     product: Product
@@ -38,6 +38,7 @@ class QuotedInput:
     local: bool
     month: str = ""
     subscribed: bool = False
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Rate:
     unit_price: Money
     quantity: Decimal
     hourly: bool = False
+    source: str = ""
 
     @property
     def note(self) -> str:
@@ -83,7 +85,8 @@ def rates(resources: Resources, inputs: Sequence[QuotedInput], prices: Prices, r
         yield Rate("data-month", f"{quoted.product.name} {quoted.month}", "month", price, quantity)
     for ref, quoted in distinct.items():
         if not quoted.local:
-            yield Rate("transfer", ref, "GiB", prices.transfer_gib, in_gib(quoted.version.size_bytes))
+            price = prices.transfer_from.get(quoted.source, prices.transfer_gib)
+            yield Rate("transfer", ref, "GiB", price, in_gib(quoted.version.size_bytes), source=quoted.source)
 
 
 def compute_rates(resources: Resources, prices: Prices) -> Iterator[Rate]:

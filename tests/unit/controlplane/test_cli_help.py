@@ -29,9 +29,9 @@ queue: change create list show
 tenant: create change show list
 maintenance: create list remove
 reservation: create list show remove
-link: list
+link: list set
 ledger: list verify
-job: plan submit list show wait logs cancel explain result receipt metrics
+job: plan submit list show wait logs cancel explain result receipt metrics hash
 speed: list
 target: list set
 token: create list revoke
