@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import httpx
@@ -33,6 +33,8 @@ from controlplane.api.schemas import (
     ProductView,
     ProgressView,
     ResultView,
+    RevokedLicence,
+    StandingRequest,
     TargetRequest,
     TargetView,
     TokenCreated,
@@ -174,8 +176,16 @@ class Client(Transport):
     def licences(self, name: str) -> Page[Licence]:
         return self._all(Licence, f"{_product(name)}/licences")
 
-    def revoke_licence(self, name: str, licence_id: str) -> Licence:
-        return self._ask(Licence, "DELETE", f"{_product(name)}/licences/{_part(licence_id)}")
+    def licence(self, licence_id: str) -> Licence:
+        return self._ask(Licence, "GET", f"/licences/{_part(licence_id)}")
+
+    def revoke_licence(self, name: str, licence_id: str, *, stop_running: bool = False) -> RevokedLicence:
+        """End a grant; with `stop_running` also what runs under it."""
+        asked = "?stop_running=true" if stop_running else ""
+        return self._ask(RevokedLicence, "DELETE", f"{_product(name)}/licences/{_part(licence_id)}{asked}")
+
+    def set_standing(self, name: str, version: int, verb: Literal["deprecate", "withdraw"], request: StandingRequest) -> ProductVersion:
+        return self._ask(ProductVersion, "POST", f"{_product(name)}/versions/{version}:{verb}", request)
 
     # Jobs
 

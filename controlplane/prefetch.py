@@ -60,7 +60,7 @@ class Prefetch:
             found: dict[str, tuple[Planned, ...]] = {}
             if awaited:
                 with self._store.read() as conn:
-                    market = read_market(conn, [candidate.spec for candidate, _ in awaited])
+                    market = read_market(conn, [candidate.spec for candidate, _ in awaited], (candidate.id for candidate, _ in awaited))
                     found = planned(with_inputs(awaited, market), fleet.list_clusters(conn), now)
             with self._lock:
                 self._looked_at, self._found = now, found

@@ -8,7 +8,7 @@ purpose, what it reads and under which licences. Programs, statements and variab
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.model import ClusterSpec
@@ -23,7 +23,6 @@ from scheduler.store.parts import parts
 from scheduler.store.records import JobRecord, RunRecord
 from scheduler.store.session import Connection
 from workloads.catalogue.licence import Licence
-from workloads.catalogue.policy import permits
 from workloads.catalogue.product import Product, ProductVersion
 from workloads.programs import program_hash
 from workloads.spec import JobSpec, split_ref
@@ -49,7 +48,7 @@ def of_version(act: Act, version: ProductVersion, by: str, now: float) -> Entry:
 
 def of_licence(act: Act, licence: Licence, by: str, now: float) -> Entry:
     """A licence holds from now on, or does not any more."""
-    return Entry(act, licence.id, by, now, {"licence": licence.model_dump(mode="json")}, licence.tenant, [licence.product])
+    return Entry(act, licence.id, by, now, {"licence": licence.as_reserved().model_dump(mode="json")}, licence.tenant, [licence.product])
 
 
 def of_cluster(act: Act, spec: ClusterSpec, by: str, now: float) -> Entry:
@@ -100,11 +99,13 @@ def refused(spec: JobSpec, problems: Sequence[Problem], by: str, now: float) -> 
     return Entry(Act.JOB_REFUSED, spec.name, by, now, {**_asked(spec), "problems": why}, spec.tenant, products_of(spec))
 
 
-def placed(spec: JobSpec, run: RunRecord, cluster: ClusterSpec, inputs: Sequence[InputData], now: float) -> Entry:
-    """A run was decided on."""
+def placed(
+    spec: JobSpec, run: RunRecord, cluster: ClusterSpec, inputs: Sequence[InputData], licences: Mapping[str, str], now: float
+) -> Entry:  # fmt: skip
+    """A run was decided on; `licences` are those under which it reads each product, of which public ones need none."""
     told = {
         **_asked(spec), "run": run.id, "attempt": run.attempt, "cluster": cluster.name, "jurisdiction": cluster.jurisdiction,
-        "nodes": list(run.nodes), "licences": _licences(spec, inputs, cluster, now),
+        "security_level": cluster.security_level, "nodes": list(run.nodes), "licences": dict(licences),
         "copied": sorted({item.version.ref for item in inputs if not is_local(item.version, cluster.name)}),
     }  # fmt: skip
     return Entry(Act.RUN_PLACED, run.job_id, SCHEDULER, now, told, spec.tenant, products_of(spec))
@@ -140,14 +141,3 @@ def _asked(spec: JobSpec) -> dict[str, Any]:
         "purpose": spec.purpose, "kind": spec.kind, "program": program_hash(spec), "inputs": dict(spec.inputs),
         "only": {"jurisdictions": list(rules.jurisdictions), "clusters": list(rules.clusters)},
     }  # fmt: skip
-
-
-def _licences(spec: JobSpec, inputs: Sequence[InputData], cluster: ClusterSpec, now: float) -> dict[str, str]:
-    """By product the licence under which it is read: the oldest one that permits it; a public product needs none."""
-    found: dict[str, str] = {}
-    for item in inputs:
-        name = item.product.name
-        licences = (one.id for one in item.licences if name not in found and permits(spec, item.product, one, cluster.jurisdiction, now))
-        if (licence := next(licences, None)) is not None:
-            found[name] = licence
-    return found

@@ -16,7 +16,7 @@ from typing import Any
 
 from scheduler import acts
 from scheduler.affordable import finds_paid_hour, with_hours_told, with_why_not
-from scheduler.arrays import ring_after, store_array
+from scheduler.arrays import ring_after, store_array, task_ids
 from scheduler.assess import Assessment, InputData, from_refusal
 from scheduler.bells import CYCLE, Bells, job_bell
 from scheduler.disclosure import disclosed, is_limited, only_groups
@@ -31,6 +31,7 @@ from scheduler.store import access, arrays, audit, dependencies, fleet, jobs, qu
 from scheduler.store.changes import Changes
 from scheduler.store.records import JobRecord
 from scheduler.store.session import Connection, Transaction
+from scheduler.uses import Reservations
 from workloads.catalogue.policy import place_independent
 from workloads.catalogue.rates import charges_rows
 from workloads.engines import ONE_WORKER_S, Worker, choose, estimate_bytes
@@ -74,8 +75,10 @@ def examine(conn: Connection, spec: JobSpec, now: float, *, may_wait: bool = Tru
     every cycle judges the rights again. With `may_wait` flexible jobs wait for an hour that their budget pays for.
     """
     market = validate(conn, spec, now)
-    everywhere = place_independent(spec, [(item.product, item.licences) for item in market.inputs(spec)], now=now)
-    statement = disclosed(spec, market.inputs(spec)).against if is_limited(spec, market.products) else None
+    inputs = market.inputs(spec)
+    rights, versions = [(item.product, item.licences) for item in inputs], [item.version for item in inputs]
+    everywhere = place_independent(spec, rights, now=now, versions=versions)
+    statement = disclosed(spec, inputs).against if is_limited(spec, market.products) else None
     if everywhere or statement is not None:
         found = [("", item) for item in map(from_refusal, everywhere)] + ([("sql", statement)] if statement is not None else [])
         raise RefusedError(tuple(Problem(path, item.reason.label, f"{item.message}; {item.remedy}") for path, item in found))
@@ -256,31 +259,36 @@ def _admitted(spec: JobSpec) -> str:
 
 def submit_batch(
     tx: Transaction, bells: Bells, offers: Sequence[Offer], *, submitted_by: str, now: float
-) -> list[Admitted | ConflictError | InvalidError]:  # fmt: skip
+) -> list[Admitted | ConflictError | InvalidError | RefusedError]:  # fmt: skip
     """Store examined jobs and arrays in their order, as if submitted one after the other, but all in this transaction.
 
     The answer to each, in the same order; one that is refused takes nothing with it: ConflictError where its key was used for another
-    job, InvalidError for a job that it cannot come after.
+    job, InvalidError for a job that it cannot come after, RefusedError where others took what was left of its licence.
     """
     changes, known = Changes(tx.conn), _keys_of(tx.conn, offers)
-    answers: list[Admitted | ConflictError | InvalidError] = []
+    reservations = Reservations(tx.conn, [offer.spec for offer in offers], now)
+    answers: list[Admitted | ConflictError | InvalidError | RefusedError] = []
     for offer in offers:
         try:
-            answers.append(_take(tx, changes, known, offer, submitted_by, now))
-        except (ConflictError, InvalidError) as error:
+            answers.append(_take(tx, changes, reservations, known, offer, submitted_by, now))
+        except (ConflictError, InvalidError, RefusedError) as error:
             answers.append(error)
     changes.write()
+    reservations.write()
     if any(isinstance(answer, Admitted) and answer.new for answer in answers):
         tx.after_commit(lambda: bells.ring(CYCLE))
     return answers
 
 
-def _take(tx: Transaction, changes: Changes, known: Keys, offer: Offer, submitted_by: str, now: float) -> Admitted:
+def _take(
+    tx: Transaction, changes: Changes, reservations: Reservations, known: Keys, offer: Offer, submitted_by: str, now: float
+) -> Admitted:  # fmt: skip
     spec, key = offer.spec, offer.key
     mark = digest(spec) if key else None
     if key and (before := _same(known.get((spec.tenant, key)), key, mark)) is not None:
         return Admitted(before, new=False)
     needs = open_predecessors(tx.conn, spec, offer.job_id)
+    reservations.take(spec, [offer.job_id] if spec.array is None else task_ids(spec, offer.job_id))
     if spec.quote is not None:
         quotes.use(tx.conn, spec.quote)
     columns, job = _columns(spec, offer.job_id, submitted_by, key, mark, now, offer.document), None

@@ -66,7 +66,7 @@ def foreseen(promises: Promises, claims: Sequence[ClaimRecord], candidates: Iter
 def with_inputs(found: Iterable[tuple[Candidate, Awaited]], market: Market) -> list[Awaited]:
     """The same with what they read; a job of which something is not in the catalogue any more is left out."""
     known = [item for candidate, item in found if set(candidate.spec.inputs.values()) <= market.versions.keys()]
-    return [replace(item, inputs=market.inputs(item.spec)) for item in known]
+    return [replace(item, inputs=market.inputs(item.spec, item.job_id)) for item in known]
 
 
 def planned(awaited: Iterable[Awaited], clusters: Iterable[ClusterRecord], now: float) -> dict[str, tuple[Planned, ...]]:

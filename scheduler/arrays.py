@@ -56,6 +56,11 @@ def task_id(array_id: str, index: int) -> str:
     return f"{array_id}-{index}"
 
 
+def task_ids(spec: JobSpec, array_id: str) -> list[str]:
+    """The ids of all tasks of an array, in the order of their indices."""
+    return [task_id(array_id, index) for index in read_array(spec.array or "").indices()]
+
+
 def store_array(tx: Transaction, spec: JobSpec, columns: dict[str, Any], needs: list[tuple[str, str]]) -> ArrayRecord:
     """Store an array with its tasks as queued; `columns` are those of one job, and `needs` whom all tasks have to wait for."""
     tasks = read_array(spec.array or "")

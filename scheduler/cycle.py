@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -33,7 +33,7 @@ from scheduler.flexible import with_later
 from scheduler.forecast import NO_PROMISES, Kept, chosen_hours, look_ahead, promises_of, with_forecast
 from scheduler.freeze import Candidate, Frozen, freeze, held_of, judge_jobs, read_world
 from scheduler.lifecycle import Cause, State
-from scheduler.market import read_market
+from scheduler.market import Market, read_market
 from scheduler.mixture import Scoring
 from scheduler.outlook import Decision
 from scheduler.past import Past
@@ -45,6 +45,7 @@ from scheduler.store.changes import Changes
 from scheduler.store.records import JobRecord, RunRecord, Sizing, document_of
 from scheduler.store.session import Connection, Store, Transaction
 from scheduler.topology import USUAL_TOPOLOGY, Topology
+from scheduler.uses import booked
 from scheduler.waits import StartWaits
 
 STEPS = ("freeze", "place", "check", "commit")
@@ -142,12 +143,12 @@ class Cycle:
             return 0, Counter()
         now, usable = frozen.world.now, {c.name for c in fleet.list_clusters(tx.conn) if c.health is Health.HEALTHY and c.cordon == "open"}
         placements = self._still_good(tx.conn, frozen, plan, by_id, usable)
-        market = read_market(tx.conn, [frozen.candidates[item.job].spec for item in placements])
+        placements, market, licences = self._licensed(tx, frozen, placements, by_id)
         changes, rung = Changes(tx.conn), set()
         documents: dict[int, dict[str, Any]] = {}
         for placement in placements:
             candidate = frozen.candidates[placement.job]
-            job, inputs = by_id[candidate.id], market.inputs(candidate.spec)
+            job, inputs = by_id[candidate.id], market.inputs(candidate.spec, candidate.id)
             run = new_run(job, frozen, placement, now, inputs, documents)
             changes.move_job(
                 job, State.PLACED, Cause.DECIDED, at=now, message=f"placed on {run.cluster}{rewritten_words(candidate.disclosed)}",
@@ -156,7 +157,7 @@ class Cycle:
             changes.add_run(run)
             there = frozen.world.clusters[placement.cluster]
             if candidate.spec.inputs:
-                changes.act(acts.placed(candidate.spec, run, there.spec, inputs, now))
+                changes.act(acts.placed(candidate.spec, run, there.spec, inputs, licences.get(job.id) or {}, now))
             request = run_request(candidate.spec, run, inputs, job.array_index, there.spec, there.inbound, candidate.disclosed)
             changes.order(run.cluster, start_order(run, request), now)
             rung |= {agent_bell(run.cluster), job_bell(job.id)}
@@ -181,6 +182,21 @@ class Cycle:
             if frozen.snapshot.clusters.names[item.cluster] in usable
             and versions.get(job_id := frozen.candidates[item.job].id) == by_id[job_id].version
         ]  # fmt: skip
+
+    def _licensed(
+        self, tx: Transaction, frozen: Frozen, placements: list[Placement], by_id: dict[str, JobRecord]
+    ) -> tuple[list[Placement], Market, Mapping[str, Mapping[str, str] | None]]:  # fmt: skip
+        """The placements of jobs that have what they need of licences which hold there, the catalogue that they refer to, and by job
+        the licences."""
+        there = [frozen.candidates[item.job] for item in placements]
+        market = read_market(tx.conn, [job.spec for job in there], (job.id for job in there if job.spec.inputs))
+        places = [frozen.world.clusters[item.cluster].spec.jurisdiction for item in placements]
+        placed = [(by_id[job.id], job.spec, place) for job, place in zip(there, places, strict=True)]
+        licences = booked(tx.conn, placed, market, frozen.world.now)
+        good = [item for item in placements if licences.get(frozen.candidates[item.job].id, {}) is not None]
+        if len(good) < len(placements):
+            tx.after_commit(lambda: self._bells.ring("cycle"))
+        return good, market, licences
 
     @staticmethod
     def _note_blockers(conn: Connection, frozen: Frozen, plan: Plan, by_id: dict[str, JobRecord], scaling: Set[str]) -> list[str]:

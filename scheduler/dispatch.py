@@ -21,7 +21,7 @@ from workloads.catalogue.rates import most_rows
 from workloads.spec import JobSpec
 
 GRACE_S = 5.0
-DRAINED = "drained"
+DRAINED, UNLICENSED = "drained", "licence_ended"
 AGENTS_OWN = CacheLimits()  # Its agent says how much may lie there. Named, because what is left out is copied anew for each run.
 StopOutcome = Literal["cancelled", "preempted", "lost"]
 
@@ -91,6 +91,13 @@ def stop_order(run_id: str, outcome: StopOutcome) -> Instruction:
 def forget_order(run_id: str) -> Instruction:
     """The word that a run's outcome is durable and its traces may go."""
     return Instruction(sequence=0, action="forget", run_id=run_id)
+
+
+def order_stop_unlicensed(conn: Connection, run: RunRecord, licence_id: str, now: float) -> None:
+    """Tell the agent of a run to end it because its licence was revoked; its job waits, and costs no attempt by it."""
+    words = f"stopped, for the licence {licence_id} that it ran under was revoked"
+    evictions.note(conn, [EvictionRecord(run.id, run.job_id, None, UNLICENSED, words, now)])
+    outbox.put(conn, run.cluster, stop_order(run.id, "preempted"), now)
 
 
 def order_stop(conn: Connection, run: RunRecord, outcome: StopOutcome, now: float) -> None:

@@ -105,7 +105,7 @@ def explain(
         return _alone(conn, job, spec, now, waits, topology, Kept(NO_PROMISES, kept.past, kept.scoring))
     ahead, counts, held = jobs.ahead(conn, job, now), waiting_by_queue(conn, now), job.waiting_for > 0 or (job.not_before or 0.0) > now
     outside, seen = ahead >= per_queue, decision is not None and job.id in decision.waiting
-    market = read_market(conn, [spec])
+    market = read_market(conn, [spec], [job.id])
     if decision is None or not (seen or outside or held):
         # Nobody waited, or this job came after the decision: it may be out of date for it.
         fresh = kept.scoring.on(conn, with_claims(conn, freeze(read_world(conn, now), [], waits, topology=topology)))

@@ -91,7 +91,7 @@ def read_world(conn: Connection, now: float, half_life_s: float | None = None) -
 def judge_jobs(conn: Connection, world: World, waiting: Sequence[JobRecord], past: Past) -> tuple[Candidate, ...]:
     """Judge waiting jobs at every cluster, once for each class of like jobs."""
     specs = {job.id: job.parsed() for job in waiting}
-    market = read_market(conn, list(specs.values()))
+    market = read_market(conn, list(specs.values()), (job_id for job_id, spec in specs.items() if spec.inputs))
     known: dict[str, tuple[tuple[Way, ...], tuple[Rate, ...], Disclosed | None]] = {}
     left = _array_limits(conn, waiting)
     candidates = []
@@ -99,11 +99,11 @@ def judge_jobs(conn: Connection, world: World, waiting: Sequence[JobRecord], pas
         spec = specs[job.id]
         limited = is_limited(spec, market.products)
         told = spec.sql if limited else program_hash(spec) if market.tells_programs(spec) else None
-        key = class_of(job.spec, spec, told)
+        key = class_of(job.spec, spec, told, market.reserved.get(job.id, ()))
         if key not in known:
             rates = past.rates(conn, spec)
             found = disclosed(spec, market.inputs(spec)) if limited else None
-            known[key] = judge_spec(spec, market, world, rates), rates, found
+            known[key] = judge_at(spec, market, world.clusters, world.now, rates, job.id), rates, found
         ways, rates, found = known[key]
         candidates.append(Candidate(job.id, job.sequence, spec, ways, left.get(job.array_id or ""), rates, found))
     return tuple(candidates)
@@ -122,9 +122,11 @@ def judge_spec(spec: JobSpec, market: Market, world: World, rates: Sequence[Rate
     return judge_at(spec, market, world.clusters, world.now, rates)
 
 
-def judge_at(spec: JobSpec, market: Market, clusters: Sequence[ClusterRecord], now: float, rates: Sequence[Rate] = ()) -> tuple[Way, ...]:
-    """Each way to run one job at some clusters, in their order; `rates` are those of like jobs."""
-    inputs = market.inputs(spec)
+def judge_at(
+    spec: JobSpec, market: Market, clusters: Sequence[ClusterRecord], now: float, rates: Sequence[Rate] = (), job_id: str = ""
+) -> tuple[Way, ...]:  # fmt: skip
+    """Each way to run one job, that of an id where it is stored, at some clusters, in their order; `rates` are those of like jobs."""
+    inputs = market.inputs(spec, job_id)
     ways = judged(spec, inputs, clusters, now, rates, market.held.get(spec.quote or ""))
     return with_disclosure(ways, disclosed(spec, inputs)) if is_limited(spec, market.products) else ways
 

@@ -87,6 +87,7 @@ WORKED = frozenset(
     }
 )
 _GONE = frozenset({_C.CLUSTER_LOST, _C.RUN_LOST})
+_MADE_TO_LEAVE = frozenset({_C.PREEMPTED, _C.DRAINED, _C.LICENCE_ENDED})
 
 MOVES: dict[tuple[State, State], frozenset[Cause]] = {
     (_S.SUBMITTED, _S.QUEUED): frozenset({_C.ADMITTED}),
@@ -98,27 +99,36 @@ MOVES: dict[tuple[State, State], frozenset[Cause]] = {
     (_S.PLACED, _S.STARTING): frozenset({_C.ACCEPTED}),
     (_S.PLACED, _S.FAILED): BROKE,
     (_S.PLACED, _S.CANCELLED): frozenset({_C.CANCELLED_BY_USER}),
-    (_S.PLACED, _S.PREEMPTED): frozenset({_C.PREEMPTED, _C.DRAINED}),
+    (_S.PLACED, _S.PREEMPTED): _MADE_TO_LEAVE,
     (_S.PLACED, _S.LOST): _GONE,
     (_S.STARTING, _S.RUNNING): frozenset({_C.STARTED}),
     (_S.STARTING, _S.FAILED): BROKE | {_C.STATEMENT, _C.MAX_RUNTIME, _C.BUDGET},
     (_S.STARTING, _S.CANCELLED): frozenset({_C.CANCELLED_BY_USER}),
-    (_S.STARTING, _S.PREEMPTED): frozenset({_C.PREEMPTED, _C.DRAINED}),
+    (_S.STARTING, _S.PREEMPTED): _MADE_TO_LEAVE,
     (_S.STARTING, _S.LOST): _GONE,
     # It runs on with other workers: they were ordered, or are there.
     (_S.RUNNING, _S.RUNNING): frozenset({_C.RESIZING, _C.RESIZED}),
     (_S.RUNNING, _S.SUCCEEDED): frozenset({_C.FINISHED}),
     (_S.RUNNING, _S.FAILED): BROKE | WORKED,
     (_S.RUNNING, _S.CANCELLED): frozenset({_C.CANCELLED_BY_USER}),
-    (_S.RUNNING, _S.PREEMPTED): frozenset({_C.PREEMPTED, _C.DRAINED}),
+    (_S.RUNNING, _S.PREEMPTED): _MADE_TO_LEAVE,
     (_S.RUNNING, _S.LOST): _GONE,
     # Only a job takes these: the ended attempt stays ended, the job waits for its next one.
     (_S.FAILED, _S.QUEUED): frozenset({_C.RETRY}),
     (_S.PREEMPTED, _S.QUEUED): frozenset({_C.RETRY}),
     (_S.LOST, _S.QUEUED): frozenset({_C.RETRY}),
     (_S.LOST, _S.FAILED): _GONE,
-    (_S.PREEMPTED, _S.FAILED): frozenset({_C.PREEMPTED, _C.DRAINED}),
+    (_S.PREEMPTED, _S.FAILED): _MADE_TO_LEAVE,
 }
+
+# How a job ends whose own program may have read its data; of a statement that failed nothing was handed over.
+_READ = frozenset({_C.FINISHED, _C.EXIT, _C.MAX_RUNTIME, _C.BEYOND_GRANT, _C.OUT_OF_MEMORY, _C.SCHEMA, _C.RESULT, _C.CANCELLED_BY_USER})
+
+
+def has_read(state: State, cause: Cause, *, started: bool) -> bool:
+    """Whether a job that ended so has used what it reads: it succeeded, or its buyer's own doing ended it after its work had begun."""
+    return state is State.SUCCEEDED or (started and cause in _READ)
+
 
 # A run begins placed, and never leaves its end.
 RUN_MOVES = {(start, finish): causes for (start, finish), causes in MOVES.items() if start in HOLDS_CAPACITY}

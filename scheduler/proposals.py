@@ -115,7 +115,7 @@ class _Search:
         return None if start is None else self._proposal(values, changed, start)
 
     def _judged(self, spec: JobSpec, clusters: Sequence[ClusterRecord]) -> tuple[Way, ...]:
-        return judge_at(spec, self.market, clusters, self.outlook.world.now, self.candidate.rates)
+        return judge_at(spec, self.market, clusters, self.outlook.world.now, self.candidate.rates, self.candidate.id)
 
     def _everywhere(self, way: Way, rows: Sequence[int]) -> Way:
         """A way that was judged at the clusters of some rows, with what the job itself got at the others, which have no room for it."""
@@ -137,7 +137,7 @@ class _Search:
     def _proposal(self, values: Mapping[str, Any], changed: Candidate, start: Start) -> Proposal | None:
         assessment = changed.ways[start.choice].assessments[start.cluster]
         cluster = self.outlook.world.clusters[start.cluster].spec
-        quote = granted_quote(changed.spec, self.market.inputs(changed.spec), cluster, assessment, len(start.nodes))
+        quote = granted_quote(changed.spec, self.market.inputs(changed.spec, changed.id), cluster, assessment, len(start.nodes))
         if quote is None:
             return None
         wait_s = float(self.outlook.snapshot.clusters.wait_s[start.cluster])

@@ -23,7 +23,7 @@ from cluster.replicas import CacheState
 from cluster.scaling import Wanted
 from scheduler.bells import CYCLE, Bells, agent_bell, job_bell, whoever_waits_first
 from scheduler.disclosure import told
-from scheduler.dispatch import DRAINED, forget_order, stop_order
+from scheduler.dispatch import DRAINED, UNLICENSED, forget_order, stop_order
 from scheduler.lifecycle import BROKE, ENDS, WORKED, Cause, State
 from scheduler.settle import Terms, end_run
 from scheduler.sizes import Resized, order_again, take_in
@@ -49,6 +49,8 @@ USUAL = {
     State.SUCCEEDED: Cause.FINISHED, State.FAILED: Cause.INFRASTRUCTURE, State.CANCELLED: Cause.CANCELLED_BY_USER,
     State.PREEMPTED: Cause.PREEMPTED, State.LOST: Cause.RUN_LOST,
 }  # fmt: skip
+# What the network ordered to end for other reasons than to make room.
+ORDERED = {DRAINED: Cause.DRAINED, UNLICENSED: Cause.LICENCE_ENDED}
 NO_USAGE = Usage()
 
 
@@ -265,7 +267,7 @@ def _finish(books: _Books, job: JobRecord, run: RunRecord, event: RunFinished) -
     message, ordered = event.message, evictions.of_run(books.conn, run.id) if finish is State.PREEMPTED else None
     if ordered is not None:
         # What the cluster ends by itself costs an attempt: else a job that always ends so would be tried for ever.
-        cause, message = Cause.DRAINED if ordered.why == DRAINED else Cause.PREEMPTED, ordered.message
+        cause, message = ORDERED.get(ordered.why, Cause.PREEMPTED), ordered.message
     spared = ordered is not None
     if cause is Cause.STATEMENT and (spec := job.parsed()).inputs:
         message = told(message, [item.product for item in books.terms.inputs(spec, run.cluster)])

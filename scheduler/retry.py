@@ -23,7 +23,7 @@ COVERED_BY: dict[Cause, str] = {
     Cause.START_FAILED: "infrastructure", Cause.INFRASTRUCTURE: "infrastructure", Cause.DATA: "infrastructure",
     Cause.CACHE: "infrastructure", Cause.STORAGE: "infrastructure",
     Cause.CLUSTER_LOST: "infrastructure", Cause.RUN_LOST: "infrastructure", Cause.PREEMPTED: "infrastructure",
-    Cause.DRAINED: "infrastructure", Cause.EXIT: "exit", Cause.OUT_OF_MEMORY: "exit",
+    Cause.DRAINED: "infrastructure", Cause.LICENCE_ENDED: "infrastructure", Cause.EXIT: "exit", Cause.OUT_OF_MEMORY: "exit",
 }  # fmt: skip
 
 

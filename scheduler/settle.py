@@ -8,7 +8,7 @@ result was delivered. No charge exceeds the quote.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -19,17 +19,17 @@ from cluster.carbon import Carbon
 from cluster.model import ClusterSpec
 from cluster.protocol import RunFinished, Usage
 from scheduler import acts
-from scheduler.assess import is_local
+from scheduler.assess import InputData, is_local
 from scheduler.lifecycle import Cause, State
 from scheduler.market import Market, read_market
 from scheduler.retry import GiveUp, Retry, decide
 from scheduler.store import fleet, rates
+from scheduler.store import uses as licence_uses
 from scheduler.store.changes import Changes
 from scheduler.store.ledger import Charge
 from scheduler.store.records import JobRecord, RunRecord, Sizing
 from scheduler.store.rows import Document, Written, dumps
 from scheduler.store.session import Connection
-from workloads.catalogue.policy import licence_used
 from workloads.catalogue.postings import NO_FEE, postings, product_of
 from workloads.catalogue.pricing import DataUse, Prices, Quote, QuoteLine, Receipt, charged_time, settle_run
 from workloads.catalogue.rates import QuotedInput
@@ -85,12 +85,18 @@ class Terms:
 
     def uses(self, spec: JobSpec, run: RunRecord) -> tuple[DataUse, ...]:
         """The versions that a run has read, each once, and the licences that it did so by."""
-        jurisdiction = self._member(run.cluster).jurisdiction if spec.inputs else ""
+        if not spec.inputs:
+            return ()
         found = {item.version.ref: item for item in self._market(spec).inputs(spec)}
-        return tuple(
-            DataUse(ref=ref, licence=licence_used(spec, item.product, item.licences, jurisdiction, run.placed_at))
-            for ref, item in sorted(found.items())
-        )
+        licences = self._licences(run, found.values())
+        return tuple(DataUse(ref=ref, licence=licences.get(item.product.name)) for ref, item in sorted(found.items()))
+
+    def _licences(self, run: RunRecord, inputs: Iterable[InputData]) -> dict[str, str]:
+        """By product the licence that a job has used; it is looked up where there are several."""
+        granted = {item.product.name: item.licences for item in inputs if item.product.classification != "public"}
+        if all(len(licences) == 1 for licences in granted.values()):
+            return {name: licences[0].id for name, licences in granted.items()}
+        return {use.product: use.licence_id for use in licence_uses.uses_of(self._conn, [run.job_id]).get(run.job_id, ())}
 
     def _market(self, spec: JobSpec) -> Market:
         key = spec.tenant, frozenset(spec.inputs.values())
@@ -108,7 +114,7 @@ class Terms:
             spec.purpose,
             job.tenant,
             run.state == State.SUCCEEDED,
-            (run.placed_at, rows_of(run)) if spec.inputs else None,
+            (self.uses(spec, run), rows_of(run)) if spec.inputs else None,
         )
         of_time = run.started_at, run.finished_at, now
         used = run.usage or {}

@@ -50,16 +50,16 @@ def on_model(ways: Sequence[Way], choice: int) -> str:
     return f" on {ways[choice].model}" if len(ways) > 1 else ""
 
 
-def class_of(document: Mapping[str, Any], spec: JobSpec, program: str | None = None) -> str:
+def class_of(document: Mapping[str, Any], spec: JobSpec, program: str | None = None, held: Sequence[str] = ()) -> str:
     """Jobs of which this is the same are judged alike; `document` is the spec as stored. Like jobs share what is learned of them.
 
-    `program` tells programs apart where an input's owner permits some of them alone.
+    `program` tells programs apart where an input's owner permits some of them alone, `held` what was reserved of licences.
     """
     learns = spec.resources.accelerator is not None and spec.resources.accelerator.learns
     fields = ("tenant", "purpose", "inputs", "resources", "placement", "max_runtime", "budget", "kind", *(("name",) if learns else ()))
     # A member may run some kinds and engines only, of programs for Ray those that bring no more than it allows, and take only so much.
     more = [document.get(field) for field in ("runtime_env", "max_rows", "stop_at_budget", "quote")]
-    return dumps([*(document[field] for field in fields), *more, spec.is_for_daft, _weight(spec), program])
+    return dumps([*(document[field] for field in fields), *more, spec.is_for_daft, _weight(spec), program, held])
 
 
 def _weight(spec: JobSpec) -> int:

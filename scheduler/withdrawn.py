@@ -1,9 +1,9 @@
 """Withdrawn: what a member's caches hold and may not lie there any more.
 
 A copy stays while somebody has a right to use its product there: the last licence that covers the place has neither ended nor been
-revoked, and the product's own terms allow the place, its level of security and copies. Data that several products have in common
-stays while one of them does. What the catalogue does not know is left alone: another network may keep its copies in the same
-folder. The same holds for beginnings of copies, and for what only some of its nodes have.
+revoked, the product's own terms allow the place, its level of security and copies, and the version was not withdrawn. Data that
+several products have in common stays while one of them does. What the catalogue does not know is left alone: another network may
+keep its copies in the same folder. The same holds for beginnings of copies, and for what only some of its nodes have.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def withdrawn(conn: Connection, cluster: ClusterRecord, now: float) -> tuple[str
     known = {version.sha256 for version in versions}
     kept = {
         version.sha256 for version in versions
-        if allowed[version.product] and (products[version.product].may_copy or is_local(version, cluster.spec.name))
+        if allowed[version.product] and version.standing != "withdrawn"
+        and (products[version.product].may_copy or is_local(version, cluster.spec.name))
     }  # fmt: skip
     return tuple(sorted(known - kept))[:MOST_TOLD]

@@ -94,8 +94,8 @@ async def submit_batch_of_jobs(batch: JobBatch, principal: Buyer, plane: Plane) 
         for at, answer in zip(offers, answers, strict=True):
             if isinstance(answer, Admitted):
                 admitted[at] = answer
-            elif isinstance(answer, InvalidError):
-                errors[at] = InvalidError(tuple(_below_job(answer.problems)))
+            elif isinstance(answer, InvalidError | RefusedError):
+                errors[at] = type(answer)(tuple(_below_job(answer.problems)))
             else:
                 errors[at] = answer
     _count(plane, [offers[at].spec for at, answer in admitted.items() if answer.new], errors)

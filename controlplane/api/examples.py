@@ -42,6 +42,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     },
     "VersionRequest": {"format": "parquet", "replicas": [{"cluster": "guizhou-guian", "uri": "file:///data/flights.parquet"}]},
     "LicenceRequest": {"tenant": "acme", "purposes": ["research"], "jurisdictions": ["CN"], "expires_at": "2030-01-01T00:00:00Z"},
+    "StandingRequest": {"reason": "delays are in seconds instead of minutes; use version 2"},
     "QueueRequest": {
         "name": "analytics", "parent": "research", "weight": 2.0, "max_running": 100,
         "quota": {"cpu": 64, "memory": "256GiB", "H200": 8}, "borrow_limit": {"cpu": 32}, "lend_limit": {"H200": 4},
@@ -207,6 +208,10 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "ProductView": {"product": REQUESTS["Product"], "versions": [_VERSION], "created_at": "2026-02-01T08:00:00Z"},
     "ProductVersion": _VERSION,
     "Licence": {"id": "lic-8d2c4b6a1e3f", "product": "nyc-open-data/flights", **REQUESTS["LicenceRequest"]},
+    "RevokedLicence": {
+        "id": "lic-8d2c4b6a1e3f", "product": "nyc-open-data/flights", **REQUESTS["LicenceRequest"], "revoked": True,
+        "waiting": 3, "running": 1, "stopping": 0,
+    },
     "QueueView": {
         "name": "analytics", "parent": "research", "depth": 1, "children": [], "weight": 2.0, "max_running": 100,
         "order": "strict", "layout": "spread", "layout_inherited": False, "preemption": "reclaim-quota", "preemption_own": None,

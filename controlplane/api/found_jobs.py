@@ -21,7 +21,7 @@ from scheduler.errors import ConflictError, NotFoundError
 from scheduler.explain import why_rewritten
 from scheduler.holds import predecessors
 from scheduler.lifecycle import FINAL, Cause, State
-from scheduler.store import access, arrays, evictions, fleet, jobs, removals
+from scheduler.store import access, arrays, evictions, fleet, jobs, removals, uses
 from scheduler.store.records import ArrayRecord, EventRecord, JobRecord, RunRecord
 from scheduler.store.session import Connection
 
@@ -82,7 +82,11 @@ def in_full(conn: Connection, found: Found, now: float) -> JobView:
     if why := why_rewritten(conn, view.spec):
         view = view.model_copy(update={"rewritten": list(why)})
     run_id = found.job.run_id
-    if found.is_array or run_id is None:
+    if found.is_array:
+        return view
+    if found.job.spec["inputs"]:
+        view = view.model_copy(update={"licences": views.use_views(uses.uses_of(conn, [found.job.id]).get(found.job.id, ()))})
+    if run_id is None:
         return view
     namespaces = {name: _namespace(conn, name) for name in {run.cluster for run in found.runs}}
     gone = removals.removed(conn, run_id) if found.state in FINAL else {}

@@ -20,7 +20,7 @@ from controlplane.api.job_ids import new_job_id
 from controlplane.api.looking import look
 from controlplane.api.paging import Cursor, Limit, decode_number, encode
 from controlplane.api.promises import flexible_plan, told
-from controlplane.api.prose import verdict_view
+from controlplane.api.prose import deprecations, verdict_view
 from controlplane.api.scaling import told_scaling
 from controlplane.api.schemas import EventView, JobView, Page, PlanView, ProgressView
 from controlplane.api.window_words import told_windows
@@ -67,13 +67,14 @@ async def plan(spec: JobSpec, principal: Buyer, plane: Plane) -> PlanView:
             now, waits, may_wait = plane.clock.now(), plane.waits.snapshot(), plane.settings.flexible_waits > 0
             planned = plan_for(conn, settled, now, waits, plane.topology, kept, may_wait=may_wait)
             products = catalogue.products_named(conn, {split_ref(ref)[0] for ref in spec.inputs.values()})
+            warnings = deprecations(conn, spec)
         frozen = planned.frozen
         shown = [verdict_view(verdict, frozen.candidates[0].ways[verdict.choice], settled) for verdict in planned.verdicts]
         shown = told_scaling(told_windows(told(shown, kept, principal, frozen), frozen), frozen, waits)
         chosen = next((item.cluster for item in shown if item.verdict == "chosen"), None)
         view = PlanView(
             name=spec.name, chosen=chosen, verdicts=shown, engine=settled.chosen_engine, flexible=flexible_plan(planned),
-            program=program_hash(spec), rewritten=list(planned.why_rewritten),
+            program=program_hash(spec), rewritten=list(planned.why_rewritten), warnings=warnings,
         )  # fmt: skip
         clusters = {cluster.name: cluster.spec.prices for cluster in frozen.world.clusters}
         return view, HeldPrices(clusters=clusters, products={name: product.price for name, product in products.items()})

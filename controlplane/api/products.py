@@ -1,4 +1,4 @@
-"""Data products: publish, show, grant, revoke."""
+"""Data products: publish, show, grant, revoke, deprecate, withdraw."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from starlette.concurrency import run_in_threadpool
 from controlplane.api import views
 from controlplane.api.auth import Operator, Plane, Reader
 from controlplane.api.paging import Cursor, Limit, page_of
-from controlplane.api.schemas import LicenceRequest, Page, ProductView, VersionRequest
+from controlplane.api.schemas import LicenceRequest, Page, ProductView, RevokedLicence, StandingRequest, VersionRequest
 from controlplane.wiring import ControlPlane
 from scheduler import acts
 from scheduler.bells import CYCLE
 from scheduler.chain import Act
-from scheduler.errors import InvalidError, Problem
+from scheduler.errors import InvalidError, NotFoundError, Problem
 from scheduler.store import access, audit, catalogue, fleet
 from scheduler.store.session import Transaction
+from scheduler.uses import revoke
 from workloads.catalogue.licence import Licence
-from workloads.catalogue.product import Column, Product, ProductVersion, column_faults
+from workloads.catalogue.product import Column, Product, ProductVersion, Standing, column_faults
 from workloads.catalogue.publishing import Described, describe, difference
 from workloads.errors import WorkloadError
 
@@ -166,7 +167,7 @@ async def grant_licence(owner: str, name: str, request: LicenceRequest, principa
         catalogue.add_licence(tx.conn, licence, now)
         audit.append(tx.conn, [acts.of_licence(Act.LICENCE_GRANTED, licence, principal.token_id, now)])
         tx.after_commit(lambda: plane.bells.ring(CYCLE))
-        return licence
+        return catalogue.get_licence(tx.conn, licence.id)
 
     return await asyncio.wrap_future(plane.write(work))
 
@@ -197,16 +198,60 @@ async def list_licences(owner: str, name: str, principal: Reader, plane: Plane, 
     return page_of(await run_in_threadpool(work), lambda item: item.id, cursor, limit)
 
 
+@router.get("/licences/{licence_id}")
+async def get_licence(licence_id: str, principal: Reader, plane: Plane) -> Licence:
+    """One grant with what is left of it; a buyer sees its tenant's."""
+
+    def work() -> Licence:
+        with plane.store.read() as conn:
+            found = catalogue.get_licence(conn, licence_id)
+        if not principal.may_see_tenant(found.tenant):
+            raise NotFoundError(f"there is no licence {licence_id!r}")
+        return found
+
+    return await run_in_threadpool(work)
+
+
 @router.delete("/products/{owner}/{name}/licences/{licence_id}")
-async def revoke_licence(owner: str, name: str, licence_id: str, principal: Operator, plane: Plane) -> Licence:
-    """End a grant: nothing more is placed under it; what runs goes on."""
+async def revoke_licence(
+    owner: str, name: str, licence_id: str, principal: Operator, plane: Plane, stop_running: bool = False
+) -> RevokedLicence:  # fmt: skip
+    """End a grant: nothing more is placed under it, and jobs that wait are held. What runs goes on, unless it is to be stopped."""
     product, now = f"{owner}/{name}", plane.clock.now()
 
-    def work(tx: Transaction) -> Licence:
+    def work(tx: Transaction) -> RevokedLicence:
         catalogue.get_product(tx.conn, product)
         licence = catalogue.revoke_licence(tx.conn, product, licence_id, now)
         audit.append(tx.conn, [acts.of_licence(Act.LICENCE_REVOKED, licence, principal.token_id, now)])
+        met = revoke(tx, plane.bells, licence_id, now, stop_running=stop_running)
+        return RevokedLicence(**licence.model_dump(), **vars(met))
+
+    return await asyncio.wrap_future(plane.write(work))
+
+
+@router.post("/products/{owner}/{name}/versions/{version}:deprecate")
+async def deprecate_version(
+    owner: str, name: str, version: int, request: StandingRequest, principal: Operator, plane: Plane
+) -> ProductVersion:  # fmt: skip
+    """Advise against a version: plans that read it warn."""
+    return await _set_standing(plane, f"{owner}/{name}", version, "deprecated", request.reason, principal.token_id)
+
+
+@router.post("/products/{owner}/{name}/versions/{version}:withdraw")
+async def withdraw_version(
+    owner: str, name: str, version: int, request: StandingRequest, principal: Operator, plane: Plane
+) -> ProductVersion:  # fmt: skip
+    """Take a version back for good: what runs finishes, what waits is held, and new jobs are refused."""
+    return await _set_standing(plane, f"{owner}/{name}", version, "withdrawn", request.reason, principal.token_id)
+
+
+async def _set_standing(plane: ControlPlane, product: str, version: int, standing: Standing, reason: str, by: str) -> ProductVersion:
+    act = Act.VERSION_WITHDRAWN if standing == "withdrawn" else Act.VERSION_DEPRECATED
+
+    def work(tx: Transaction) -> ProductVersion:
+        found = catalogue.set_standing(tx.conn, product, version, standing, reason)
+        audit.append(tx.conn, [acts.of_version(act, found, by, plane.clock.now())])
         tx.after_commit(lambda: plane.bells.ring(CYCLE))
-        return licence
+        return found
 
     return await asyncio.wrap_future(plane.write(work))

@@ -14,9 +14,11 @@ from scheduler.engine.reasons import POLICY, Reason
 from scheduler.engine.speeds import Origin, Speed
 from scheduler.holds import Hold, holds
 from scheduler.lifecycle import State
+from scheduler.store import catalogue
 from scheduler.store.records import ArrayRecord, JobRecord
+from scheduler.store.session import Connection
 from scheduler.ways import Way
-from workloads.spec import JobSpec
+from workloads.spec import JobSpec, split_ref
 
 # For each reason that is not about rights or money: what it is, and what would change it.
 CAPACITY_WORDS: dict[Reason, tuple[str, str]] = {
@@ -78,6 +80,8 @@ POLICY_WORDS: dict[Reason, str] = {
     Reason.LICENCE_PURPOSE: "the licence does not cover the purpose", Reason.LICENCE_JURISDICTION: "the licence does not cover the place",
     Reason.LICENCE_KIND: "the licence does not permit this kind of job",
     Reason.LICENCE_CONSENT: "the licence for personal data names no consent",
+    Reason.LICENCE_SPENT: "nothing is left of the licence",
+    Reason.PRODUCT_WITHDRAWN: "the version was withdrawn by its owner",
     Reason.PRODUCT_PURPOSE: "the product does not permit the purpose",
     Reason.PRODUCT_KIND: "the product does not permit this kind of job",
     Reason.PRODUCT_PROGRAM: "the product's owner has not permitted this program",
@@ -92,6 +96,13 @@ MOST_HOLDS = 3
 NEVER = frozenset(
     {Reason.KIND_UNSUPPORTED, Reason.DATA_TOO_LARGE, Reason.NODE_LABELS, Reason.NODE_ACCELERATOR_MODEL, Reason.NODE_TOO_SMALL}
 )
+
+
+def deprecations(conn: Connection, spec: JobSpec) -> list[str]:
+    """Which inputs of a job are deprecated, and why."""
+    versions = catalogue.versions_of(conn, {split_ref(ref)[0] for ref in spec.inputs.values()}) if spec.inputs else {}
+    found = [versions[ref] for ref in sorted(set(spec.inputs.values())) if ref in versions and versions[ref].standing == "deprecated"]
+    return [f"{one.ref} is deprecated" + (f": {one.standing_reason}" if one.standing_reason else "") for one in found]
 
 
 def words(reason: Reason) -> str:

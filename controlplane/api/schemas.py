@@ -31,7 +31,7 @@ from controlplane.api.score_schemas import ScoreAspect as ScoreAspect
 from controlplane.api.speed_schemas import SpeedView
 from controlplane.api.tenant_schemas import ResultPlace
 from controlplane.api.tenant_schemas import TenantRequest as TenantRequest
-from workloads.catalogue.licence import Consent, Gib, Runs
+from workloads.catalogue.licence import Consent, Gib, Licence, Runs
 from workloads.catalogue.pricing import Quote
 from workloads.catalogue.product import Column, Format, Product, ProductVersion, Replica
 from workloads.engines import EngineChoice
@@ -88,6 +88,20 @@ class LicenceRequest(Asked):
     gib: Gib | None = Field(default=None, description="how many GiB of data all runs together may read; null: any number")
     kinds: tuple[Kind, ...] = Field(default=(), strict=False, max_length=10, description="permitted kinds of jobs; empty: as the product")
     consent: Consent = Field(default="", description="reference of the people's consent; required for personal data")
+
+
+class RevokedLicence(Licence):
+    """A licence that was revoked, and how many jobs that had a use of it reserved wait, run on, or are told to end."""
+
+    waiting: int = Field(default=0, description="they are held: nothing is placed under it")
+    running: int = Field(default=0, description="they go on to their end")
+    stopping: int = Field(default=0, description="they are told to end, and then wait as the others do")
+
+
+class StandingRequest(Asked):
+    """Why a version is not offered any more."""
+
+    reason: str = Field(default="", max_length=500)
 
 
 class ProductView(Answer):
@@ -171,6 +185,7 @@ class PlanView(Answer):
         default=None, exclude_if=lambda value: value is None, description="left out of jobs that are not flexible, or may not wait"
     )
     rewritten: list[str] = Field(default=[], description="of a statement: why another one runs in its place, by the terms of its inputs")
+    warnings: list[str] = Field(default=[], description="what stands against nothing now, and may later: inputs that are deprecated")
     program: str | None = Field(default=None, description="content hash of its program, by which owners of data permit it; null: kind sql")
 
 
@@ -209,6 +224,15 @@ class ArrayView(Answer):
     counts: dict[str, int] = Field(description="state → number of tasks in it")
 
 
+class UseView(Answer):
+    """A use of a licence by a job: one run, and so many bytes of a product."""
+
+    product: str
+    licence: str
+    state: Literal["reserved", "consumed", "returned"]
+    size_bytes: int
+
+
 class JobView(Answer):
     """A job with its current placement and all its runs."""
 
@@ -244,6 +268,11 @@ class JobView(Answer):
     )  # fmt: skip
     result_removed_at: datetime | None = Field(default=None, description="when its result had been kept long enough")
     log_removed_at: datetime | None = Field(default=None, description="when its log had been kept long enough")
+    licences: list[UseView] = Field(
+        default=[],
+        exclude_if=lambda value: not value,
+        description="under which it reads data that is not public; left out of lists",
+    )
 
 
 class EventView(Answer):

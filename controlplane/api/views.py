@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from cluster.drivers import RUNS_ONLY, lack_words
@@ -21,6 +21,7 @@ from monitoring.targets import standing
 from scheduler.holds import holds
 from scheduler.lifecycle import State
 from scheduler.store.records import ACTIVE, ArrayRecord, ClusterRecord, EventRecord, JobRecord, NodeRecord, RunRecord, TokenRecord
+from scheduler.store.uses import UseRecord
 from workloads.catalogue.pricing import Prices, Quote
 
 NO_USE = NodeUse()
@@ -80,6 +81,14 @@ def job_view(job: JobRecord, runs: Sequence[RunRecord], now: float, array: Array
         quote=Quote.model_validate(current.quote) if current else None, spec=job.parsed(), runs=[run_view(run) for run in runs],
         array=_array_part(array, job.array_index) if array is not None else None,
     )  # fmt: skip
+
+
+def use_views(uses: Iterable[UseRecord]) -> list[schemas.UseView]:
+    """Under which licences a job reads its data."""
+    return [
+        schemas.UseView(product=use.product, licence=use.licence_id, state=use.state, size_bytes=use.bytes)  # type: ignore[arg-type]
+        for use in uses
+    ]
 
 
 def array_view(array: ArrayRecord, first: JobRecord, now: float) -> schemas.JobView:

@@ -76,6 +76,7 @@ def _receipt(view: Receipt, quoted: Quote | None) -> None:
         ("job", view.job_id), ("run", view.run_id), ("tenant", view.tenant), ("purpose", view.purpose), ("cluster", view.cluster),
         *([("engine", engine_words(view.engine))] if view.engine else []),
         ("charged for", span(view.wall_s)), ("quoted at most", str(view.quote_total)), ("issued", clock(view.issued_at)),
+        *(("licence", f"{use.licence} for {use.ref}") for use in view.uses if use.licence),
         *([("CO2, an estimate", grams(view.carbon_g))] if view.carbon_g is not None else []),
     ])  # fmt: skip
     say()

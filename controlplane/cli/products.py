@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,7 +14,9 @@ from controlplane.cli.session import connect
 from controlplane.cli.text import clock, joined, size
 
 if TYPE_CHECKING:
-    from controlplane.api.schemas import Page, ProductView
+    from collections.abc import Callable
+
+    from controlplane.api.schemas import Page, ProductView, RevokedLicence
     from controlplane.client import Client
     from workloads.catalogue.licence import Licence
     from workloads.catalogue.product import Product
@@ -123,10 +125,10 @@ def _details(view: ProductView, licences: list[Licence]) -> None:
     rows = [
         (version.ref, version.format, f"{version.rows:,}", size(version.size_bytes),
          joined([replica.cluster for replica in version.replicas]),
-         version.sha256[:12])
+         version.sha256[:12], f"{version.standing}: {version.standing_reason}" if version.standing_reason else version.standing)
         for version in view.versions
     ]  # fmt: skip
-    grid(["REFERENCE", "FORMAT", ">ROWS", ">SIZE", "AT", "SHA-256"], rows, none="no version yet")
+    grid(["REFERENCE", "FORMAT", ">ROWS", ">SIZE", "AT", "SHA-256", "STANDING"], rows, none="no version yet")
     if view.versions:
         heading(f"Columns of {view.versions[-1].ref}")
         grid(["COLUMN", "TYPE"], [(column.name, column.type) for column in view.versions[-1].columns])
@@ -157,10 +159,15 @@ def _terms(product: Product) -> list[tuple[str, str]]:
 def _licence_table(licences: list[Licence]) -> None:
     rows = [
         (item.id, item.tenant, joined(item.purposes), joined(item.jurisdictions or ("as the product",)), clock(item.expires_at),
-         "revoked" if item.revoked else "valid")
+         _left(item.runs_left, item.runs, str), _left(item.bytes_left, item.bytes_granted, size), "revoked" if item.revoked else "valid")
         for item in licences
     ]  # fmt: skip
-    grid(["ID", "TENANT", "PURPOSES", "PROCESSED IN", "EXPIRES", "STATE"], rows, none="no licence yet; grant one with `cpn product grant`")
+    headers = ["ID", "TENANT", "PURPOSES", "PROCESSED IN", "EXPIRES", ">RUNS LEFT", ">DATA LEFT", "STATE"]
+    grid(headers, rows, none="no licence yet; grant one with `cpn product grant`")
+
+
+def _left(left: int | None, granted: int | None, shown: Callable[[int], str]) -> str | None:
+    return None if left is None or granted is None else f"{shown(left)} of {shown(granted)}"
 
 
 @app.command("grant")
@@ -212,10 +219,50 @@ def _granted(item: Licence) -> None:
 @app.command("revoke")
 def revoke(
     context: typer.Context,
-    name: ProductName,
-    licence_id: Annotated[str, typer.Argument(metavar="LICENCE", help="The licence's id, lic-….")],
+    names: Annotated[list[str], typer.Argument(metavar="[PRODUCT] LICENCE", help="The licence's id, lic-…; the product may be left out.")],
+    stop_running: Annotated[bool, typer.Option("--stop-running", help="Also end what runs under it; those jobs then wait.")] = False,
     output: Output = "table",
 ) -> None:
-    """End a licence: nothing more is placed under it; what runs goes on."""
+    """End a licence: nothing more is placed under it, and jobs that wait are held; what runs goes on, unless it is to be stopped."""
+    if len(names) > 2:
+        raise usage(f"{len(names)} names; give the licence's id, with its product before it or not")
     with connect(context) as client:
-        show(client.revoke_licence(name, licence_id), output, lambda found: print(f"revoked {found.id} of {found.tenant}"))
+        name = names[0] if len(names) > 1 else client.licence(names[0]).product
+        show(client.revoke_licence(name, names[-1], stop_running=stop_running), output, _revoked)
+
+
+def _revoked(item: RevokedLicence) -> None:
+    parts = [(item.waiting, "held"), (item.running, "running to their end"), (item.stopping, "told to end")]
+    met = joined([f"{count} {what}" for count, what in parts if count])
+    print(f"revoked {item.id} of {item.tenant}" + (f"; of its jobs {met}" if met else ""))
+
+
+Reference = Annotated[str, typer.Argument(metavar="PRODUCT@VERSION", help="The version, like owner/product@1.")]
+WhyNot = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Told to whoever would use it.")]
+
+
+@app.command("deprecate")
+def deprecate(context: typer.Context, reference: Reference, reason: WhyNot = "", output: Output = "table") -> None:
+    """Advise against a version: jobs run with it as before, and `cpn job plan` warns."""
+    _set_standing(context, reference, "deprecate", reason, output)
+
+
+@app.command("withdraw")
+def withdraw(context: typer.Context, reference: Reference, reason: WhyNot = "", output: Output = "table") -> None:
+    """Take a version back for good: what runs finishes, what waits is held, and new jobs are refused."""
+    _set_standing(context, reference, "withdraw", reason, output)
+
+
+def _set_standing(context: typer.Context, reference: str, verb: Literal["deprecate", "withdraw"], reason: str, output: str) -> None:
+    from controlplane.api.schemas import StandingRequest
+    from controlplane.cli.documents import validated
+    from workloads.spec import split_ref
+
+    try:
+        name, version = split_ref(reference)
+    except ValueError as error:
+        raise usage(str(error)) from error
+    request = validated(StandingRequest, {"reason": reason}, "the reason")
+    with connect(context) as client:
+        found = client.set_standing(name, version, verb, request)
+        show(found, output, lambda one: print(f"{one.ref} is {one.standing}"))  # type: ignore[arg-type]

@@ -32,6 +32,8 @@ def print_plan(view: PlanView) -> None:
     print_verdicts(view.verdicts, title=f"{view.name}: {_headline(view)}")
     if view.engine is not None:
         say(f"\n{engine_words(view.engine)}")
+    for warning in view.warnings:
+        say(f"\nwarning: {warning}")
     if view.program is not None:
         say(f"\nits program, for owners that permit programs: {view.program}")
     for line in rewritten_words(view.rewritten):

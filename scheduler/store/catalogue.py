@@ -11,7 +11,7 @@ from sqlalchemy import BindParameter, Connection, Text, bindparam, cast, func, i
 from scheduler.errors import ConflictError, NotFoundError
 from scheduler.store.tables import generations, licences, product_versions, products
 from workloads.catalogue.licence import Licence
-from workloads.catalogue.product import Product, ProductVersion
+from workloads.catalogue.product import Product, ProductVersion, Standing
 
 GENERATION = "catalogue"
 
@@ -22,17 +22,17 @@ _GENERATION = select(generations.c.value).where(generations.c.name == GENERATION
 MOST_PARSED = 8192
 _PRODUCTS = select(products.c.name, cast(products.c.product, Text)).where(products.c.name.in_(_NAMES))
 _VERSIONS = (
-    select(cast(product_versions.c.document, Text))
+    select(cast(product_versions.c.document, Text), product_versions.c.standing, product_versions.c.reason)
     .where(product_versions.c.product.in_(_NAMES))
     .order_by(product_versions.c.product, product_versions.c.version)
 )
 _VERSIONS_WITH = (
-    select(product_versions.c.document)
+    select(cast(product_versions.c.document, Text), product_versions.c.standing, product_versions.c.reason)
     .where(product_versions.c.document["sha256"].as_string().in_(bindparam("checksums", expanding=True)))
     .order_by(product_versions.c.product, product_versions.c.version)
 )
 _LICENCES = (
-    select(licences.c.tenant, licences.c.product, cast(licences.c.licence, Text))
+    select(licences.c.tenant, licences.c.product, cast(licences.c.licence, Text), licences.c.runs_left, licences.c.bytes_left)
     .where(licences.c.tenant.in_(_TENANTS), licences.c.product.in_(_NAMES))
     .order_by(licences.c.created_at, licences.c.id)
 )
@@ -104,7 +104,7 @@ def next_version(conn: Connection, product: str) -> int:
 
 def add_version(conn: Connection, version: ProductVersion, now: float) -> None:
     """Store an immutable version."""
-    document = version.model_dump(mode="json")
+    document = version.model_dump(mode="json", exclude={"standing", "standing_reason"})
     conn.execute(insert(product_versions).values(product=version.product, version=version.version, document=document, created_at=now))
     count_up(conn)
 
@@ -112,23 +112,50 @@ def add_version(conn: Connection, version: ProductVersion, now: float) -> None:
 def versions_of(conn: Connection, names: Iterable[str]) -> dict[str, ProductVersion]:
     """All versions of these products by reference (`owner/name@1`)."""
     rows = conn.execute(_VERSIONS, {"names": sorted(set(names))})
-    return {version.ref: version for version in (_read_version(text) for (text,) in rows)}
+    return {version.ref: version for version in (_read_version(*row) for row in rows)}
 
 
 def versions_with(conn: Connection, checksums: Iterable[str]) -> list[ProductVersion]:
     """The versions that have these bytes, of whatever products."""
     rows = conn.execute(_VERSIONS_WITH, {"checksums": sorted(set(checksums))})
-    return [ProductVersion.model_validate(row.document) for row in rows]
+    return [_read_version(*row) for row in rows]
+
+
+def set_standing(conn: Connection, product: str, number: int, standing: Standing, reason: str) -> ProductVersion:
+    """Deprecate or withdraw a version. Raises NotFoundError, and ConflictError for one that was withdrawn: that is for good."""
+    guard = (product_versions.c.product == product, product_versions.c.version == number)
+    row = conn.execute(select(product_versions.c.standing).where(*guard)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no version {product}@{number}; `cpn product show {product}` lists them")
+    if row.standing == "withdrawn" and standing != "withdrawn":
+        raise ConflictError(f"{product}@{number} was withdrawn, which is for good; publish another version")
+    conn.execute(update(product_versions).where(*guard).values(standing=standing, reason=reason))
+    count_up(conn)
+    return versions_of(conn, [product])[f"{product}@{number}"]
 
 
 def add_licence(conn: Connection, licence: Licence, now: float) -> None:
-    """Store a grant."""
+    """Store a grant, of which all is left."""
     conn.execute(
         insert(licences).values(
-            id=licence.id, tenant=licence.tenant, product=licence.product, licence=licence.model_dump(mode="json"), created_at=now
+            id=licence.id, tenant=licence.tenant, product=licence.product, licence=_granted(licence), created_at=now,
+            runs_left=licence.runs, bytes_left=licence.bytes_granted,
         )
-    )
+    )  # fmt: skip
     count_up(conn)
+
+
+def get_licence(conn: Connection, licence_id: str) -> Licence:
+    """One grant. Raises NotFoundError."""
+    row = conn.execute(select(licences).where(licences.c.id == licence_id)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no licence {licence_id!r}")
+    return _licence(row)
+
+
+def _granted(licence: Licence) -> dict[str, Any]:
+    """A grant as it is stored: what is left of it is in columns of its own."""
+    return licence.model_dump(mode="json", exclude={"runs_left", "bytes_left"})
 
 
 def revoke_licence(conn: Connection, product: str, licence_id: str, now: float) -> Licence:
@@ -139,7 +166,7 @@ def revoke_licence(conn: Connection, product: str, licence_id: str, now: float) 
         raise NotFoundError(f"product {product!r} has no licence {licence_id!r}")
     licence = _licence(row).model_copy(update={"revoked": True})
     if row.revoked_at is None:
-        conn.execute(update(licences).where(*guard).values(revoked_at=now, licence=licence.model_dump(mode="json")))
+        conn.execute(update(licences).where(*guard).values(revoked_at=now, licence=_granted(licence)))
         count_up(conn)
     return licence
 
@@ -153,13 +180,17 @@ def licences_for(conn: Connection, product: str) -> list[Licence]:
 def licences_of(conn: Connection, tenants: Iterable[str], names: Iterable[str]) -> dict[tuple[str, str], tuple[Licence, ...]]:
     """Grants by (tenant, product), oldest first, revoked ones included."""
     grants: dict[tuple[str, str], tuple[Licence, ...]] = {}
-    for tenant, product, text in conn.execute(_LICENCES, {"tenants": sorted(set(tenants)), "names": sorted(set(names))}):
-        grants[tenant, product] = (*grants.get((tenant, product), ()), _read_licence(text))
+    rows = conn.execute(_LICENCES, {"tenants": sorted(set(tenants)), "names": sorted(set(names))})
+    for tenant, product, text, runs_left, bytes_left in rows:
+        licence = _read_licence(text)
+        if licence.is_limited:
+            licence = licence.model_copy(update={"runs_left": runs_left, "bytes_left": bytes_left})
+        grants[tenant, product] = (*grants.get((tenant, product), ()), licence)
     return grants
 
 
 def _licence(row: Any) -> Licence:
-    return Licence.model_validate(row.licence)
+    return Licence.model_validate(row.licence).model_copy(update={"runs_left": row.runs_left, "bytes_left": row.bytes_left})
 
 
 @lru_cache(MOST_PARSED)
@@ -168,8 +199,8 @@ def _read_product(text: str) -> Product:
 
 
 @lru_cache(MOST_PARSED)
-def _read_version(text: str) -> ProductVersion:
-    return ProductVersion.model_validate_json(text)
+def _read_version(text: str, standing: Standing, reason: str) -> ProductVersion:
+    return ProductVersion.model_validate_json(text).model_copy(update={"standing": standing, "standing_reason": reason})
 
 
 @lru_cache(MOST_PARSED)

@@ -1,4 +1,5 @@
-"""What follows from moves: the standing of arrays, whose turn it is, and who is let go or ends because another has ended.
+"""What follows from moves: the standing of arrays, whose turn it is, who is let go or ends because another has ended, and what ended
+jobs have used of licences.
 
 The rules run where moves are written, in the same transaction, so that there is no moment at which a job has ended and
 those who waited for it do not know: whoever is killed when, each is let go once and never forgotten. A job counts what it
@@ -11,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scheduler.lifecycle import FINAL, Cause, State
-from scheduler.store import arrays, dependencies
+from scheduler.lifecycle import FINAL, Cause, State, has_read
+from scheduler.store import arrays, dependencies, uses
 from scheduler.store.parts import parts
 from scheduler.store.records import ArrayRecord, JobRecord
 
@@ -32,6 +33,7 @@ class _News:
 
 def follow(changes: Changes, moved: list[Moved]) -> set[str]:
     """Make the changes that follow from these moves, which are stored. Returns the jobs and arrays that it concerned, by id."""
+    _settle_uses(changes, moved)
     news = {after.id: _News(f"{after.id} ({after.name})", _ended_at(after), _spoiled(after), True) for _, after in moved if _ended(after)}
     tasks: dict[str, list[Moved]] = {}
     for before, after in moved:
@@ -41,6 +43,14 @@ def follow(changes: Changes, moved: list[Moved]) -> set[str]:
     for array in arrays.arrays_of(changes.conn, tasks).values():
         news |= _account(changes, array, tasks[array.id], concerned)
     return concerned | _spread(changes, news)
+
+
+def _settle_uses(changes: Changes, moved: list[Moved]) -> None:
+    """What ended jobs had reserved of licences is consumed where their data may have been read, and given back otherwise."""
+    ended = [after for _, after in moved if _ended(after) and after.spec.get("inputs")]
+    if ended:
+        read = {job.id for job in ended if has_read(State(job.state), Cause(job.cause), started=job.started_at is not None)}
+        uses.end(changes.conn, read, {job.id for job in ended} - read, max(map(_ended_at, ended)))
 
 
 def _ended(job: JobRecord) -> bool:

@@ -87,13 +87,23 @@ products = Table("products", metadata,
 
 product_versions = Table("product_versions", metadata,
     Column("product", String(127), primary_key=True), Column("version", Integer, primary_key=True),
-    Column("document", JSON, nullable=False), Column("created_at", Float, nullable=False))  # fmt: skip
+    Column("document", JSON, nullable=False), Column("created_at", Float, nullable=False),
+    Column("standing", String(16), nullable=False, server_default=text("'offered'")),
+    Column("reason", Text, nullable=False, server_default=text("''")))  # fmt: skip
 
 licences = Table("licences", metadata,
     Column("id", String(32), primary_key=True), Column("tenant", String(63), nullable=False),
     Column("product", String(127), nullable=False), Column("licence", JSON, nullable=False),
     Column("created_at", Float, nullable=False), Column("revoked_at", Float),
+    Column("runs_left", BigInteger), Column("bytes_left", BigInteger),
     Index(None, "tenant", "product"))  # fmt: skip
+
+# state: reserved | consumed | returned. A use takes one run of its licence, and `bytes`.
+licence_uses = Table("licence_uses", metadata,
+    Column("job_id", String(32), primary_key=True), Column("product", String(127), primary_key=True),
+    Column("licence_id", String(32), nullable=False), Column("state", String(16), nullable=False),
+    Column("bytes", BigInteger, nullable=False), Column("reserved_at", Float, nullable=False), Column("ended_at", Float),
+    Index(None, "licence_id", "state"))  # fmt: skip
 
 jobs = Table("jobs", metadata,
     Column("sequence", Sequence, primary_key=True, autoincrement=True),

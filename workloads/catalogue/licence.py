@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
+from workloads.resources import GIB
 from workloads.spec import Jurisdiction, Kind, Moment, Name, ProductName, Purpose
 
 
@@ -42,3 +43,19 @@ class Licence(BaseModel):
     gib: Gib | None = Field(default=None, description="how many GiB of data may be read under it, all runs together; null: any number")
     kinds: tuple[Kind, ...] = Field(default=(), strict=False, max_length=10, description="permitted kinds of jobs; empty: as the product")
     consent: Consent = Field(default="", description="reference of the consent of the people whom the data is about")
+    runs_left: int | None = Field(default=None, ge=0, description="of `runs`, what is neither reserved nor consumed")
+    bytes_left: int | None = Field(default=None, ge=0, description="of `gib`, what is neither reserved nor consumed, in bytes")
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether something of it can be used up."""
+        return self.runs is not None or self.gib is not None
+
+    @property
+    def bytes_granted(self) -> int | None:
+        """Of `gib` the whole bytes."""
+        return None if self.gib is None else int(self.gib * GIB)
+
+    def as_reserved(self) -> Licence:
+        """As it stands for a job that has its use of it reserved already: nothing more is taken."""
+        return self.model_copy(update={"runs_left": None, "bytes_left": None})

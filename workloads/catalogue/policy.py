@@ -1,7 +1,7 @@
 """May this job use this data at this place? One pure judgement over licences, purposes and residency.
 
 For every input the tenant needs one licence that is neither revoked nor expired, names the job's purpose, permits
-its kind and covers the cluster's jurisdiction; for personal data it also names the people's consent. A product
+its kind, has enough left and covers the cluster's jurisdiction; for personal data it also names the people's consent. A product
 classified `public` needs none. The product's own terms (purposes, kinds of jobs, jurisdictions, level of security, whether it
 may be copied) hold for everybody, public or not. Data of which nobody may see all rows and columns is never given to code of the
 buyer's own, unless its owner permits that very program. The job's own placement rules come last. A refusal names the rule, says in
@@ -13,15 +13,16 @@ A jurisdiction covers itself and its subdivisions: CN covers CN-SH, and CN-SH do
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from math import inf
 
 from workloads.catalogue.licence import Licence
 from workloads.catalogue.product import Product, ProductVersion
 from workloads.programs import program_hash
+from workloads.sizes import size
 from workloads.spec import JobSpec
 
 
@@ -33,7 +34,9 @@ class Rule(StrEnum):
     LICENCE_PURPOSE = "licence_purpose"
     LICENCE_KIND = "licence_kind"
     LICENCE_CONSENT = "licence_consent"
+    LICENCE_SPENT = "licence_spent"
     LICENCE_JURISDICTION = "licence_jurisdiction"
+    PRODUCT_WITHDRAWN = "product_withdrawn"
     PRODUCT_PURPOSE = "product_purpose"
     PRODUCT_KIND = "product_kind"
     PRODUCT_PROGRAM = "product_program"
@@ -45,7 +48,8 @@ class Rule(StrEnum):
 
 
 PLACE_INDEPENDENT = frozenset({
-    Rule.LICENCE_MISSING, Rule.LICENCE_EXPIRED, Rule.LICENCE_PURPOSE, Rule.LICENCE_KIND, Rule.LICENCE_CONSENT,
+    Rule.LICENCE_MISSING, Rule.LICENCE_EXPIRED, Rule.LICENCE_PURPOSE, Rule.LICENCE_KIND, Rule.LICENCE_CONSENT, Rule.LICENCE_SPENT,
+    Rule.PRODUCT_WITHDRAWN,
     Rule.PRODUCT_PURPOSE, Rule.PRODUCT_KIND, Rule.PRODUCT_PROGRAM,
 })  # fmt: skip
 _ORDER = {rule: position for position, rule in enumerate(Rule)}
@@ -68,8 +72,9 @@ class _Reached(IntEnum):
     PURPOSE = 2
     KIND = 3
     CONSENT = 4
-    JURISDICTION = 5
-    ALLOWED = 6
+    SPENT = 5
+    JURISDICTION = 6
+    ALLOWED = 7
 
 
 Inputs = Sequence[tuple[Product, Sequence[Licence]]]
@@ -86,7 +91,8 @@ def judge(
     """
     refusals: list[Refusal] = []
     for product, licences in _distinct(inputs):
-        refusals.extend(_licence_refusals(spec, product, licences, jurisdiction, now))
+        refusals.extend(_licence_refusals(spec, product, licences, jurisdiction, now, size_read(product, versions)))
+        refusals.extend(_withdrawn(product, versions)[:1])
         refusals.extend(_use_refusals(spec, product))
         if not covers(product.jurisdictions, jurisdiction):
             refusals.append(_product_jurisdiction(product, jurisdiction))
@@ -98,11 +104,12 @@ def judge(
     return _ordered(refusals)
 
 
-def place_independent(spec: JobSpec, inputs: Inputs, *, now: float) -> tuple[Refusal, ...]:
+def place_independent(spec: JobSpec, inputs: Inputs, *, now: float, versions: Sequence[ProductVersion] = ()) -> tuple[Refusal, ...]:
     """The refusals that `judge` gives at every cluster, wherever it lies: rights that no placement can mend."""
     refusals: list[Refusal] = []
     for product, licences in _distinct(inputs):
-        refusals.extend(_licence_refusals(spec, product, licences, None, now))
+        refusals.extend(_licence_refusals(spec, product, licences, None, now, size_read(product, versions)))
+        refusals.extend(_withdrawn(product, versions)[:1])
         refusals.extend(_use_refusals(spec, product))
     return _ordered(refusals)
 
@@ -122,33 +129,37 @@ def licensed_until(spec: JobSpec, product: Product, licences: Iterable[Licence],
     """When the last licence ends by which a job may use a product in a jurisdiction; `now` without one, None where none ends."""
     if product.classification == "public":
         return None
-    usable = [
-        licence.expires_at for licence in licences
-        if licence.tenant == spec.tenant and licence.product == product.name and not licence.revoked
-        and _reach(licence, spec, product, jurisdiction, now) is _Reached.ALLOWED
-    ]  # fmt: skip
-    if None in usable:
+    # Whoever asks has what it uses reserved.
+    ends = [licence.expires_at for licence in usable(spec, product, [one.as_reserved() for one in licences], jurisdiction, now, 0)]
+    if None in ends:
         return None
-    return max((end.timestamp() for end in usable if end is not None), default=now)
+    return max((end.timestamp() for end in ends if end is not None), default=now)
 
 
-def permits(spec: JobSpec, product: Product, licence: Licence, jurisdiction: str, now: float) -> bool:
-    """Whether a job may use a product in a jurisdiction by this licence alone."""
-    return product.classification != "public" and not _licence_refusals(spec, product, (licence,), jurisdiction, now)
+def usable(
+    spec: JobSpec, product: Product, licences: Iterable[Licence], jurisdiction: str | None, now: float, size_bytes: int
+) -> list[Licence]:  # fmt: skip
+    """The licences by which a job may read so much of a product in a jurisdiction (any, without one), in the order in which they are used.
 
-
-def licence_used(spec: JobSpec, product: Product, licences: Iterable[Licence], jurisdiction: str, now: float) -> str | None:
-    """The licence by which a job used a product in a jurisdiction: of several the one that lasts longest, of equals the first by id.
-
-    One that was revoked since stands behind the others. None for public data without a licence.
+    What ends first is used first, of these what has least left, and of these the older.
     """
-    usable = [
+    found = [
         licence for licence in licences
-        if licence.tenant == spec.tenant and licence.product == product.name
-        and _reach(licence, spec, product, jurisdiction, now) is _Reached.ALLOWED
+        if licence.tenant == spec.tenant and licence.product == product.name and not licence.revoked
+        and _reach(licence, spec, product, jurisdiction, now, size_bytes) is _Reached.ALLOWED
     ]  # fmt: skip
-    latest = sorted(usable, key=lambda one: (one.revoked, -(one.expires_at.timestamp() if one.expires_at else inf), one.id))
-    return latest[0].id if latest else None
+    return sorted(found, key=_urgency)
+
+
+def size_read(product: Product, versions: Iterable[ProductVersion]) -> int:
+    """How many bytes of a product a job reads that reads these versions; each counts once."""
+    return sum({version.ref: version.size_bytes for version in versions if version.product == product.name}.values())
+
+
+def _urgency(licence: Licence) -> tuple[float, float, float]:
+    ends = math.inf if licence.expires_at is None else licence.expires_at.timestamp()
+    runs, size_bytes = (math.inf if left is None else float(left) for left in (licence.runs_left, licence.bytes_left))
+    return ends, runs, size_bytes
 
 
 def covers(entries: Iterable[str], jurisdiction: str) -> bool:
@@ -169,7 +180,9 @@ def _ordered(refusals: Iterable[Refusal]) -> tuple[Refusal, ...]:
     return tuple(sorted(refusals, key=lambda refusal: (_ORDER[refusal.rule], refusal.product or "")))
 
 
-def _licence_refusals(spec: JobSpec, product: Product, licences: Sequence[Licence], jurisdiction: str | None, now: float) -> list[Refusal]:
+def _licence_refusals(
+    spec: JobSpec, product: Product, licences: Sequence[Licence], jurisdiction: str | None, now: float, size_bytes: int
+) -> list[Refusal]:  # fmt: skip
     if product.classification == "public":
         return []
     own = [licence for licence in licences if licence.tenant == spec.tenant and licence.product == product.name and not licence.revoked]
@@ -178,15 +191,17 @@ def _licence_refusals(spec: JobSpec, product: Product, licences: Sequence[Licenc
             Rule.LICENCE_MISSING, product.name, f"tenant {spec.tenant} has no licence for {product.name}",
             f"ask owner {product.owner} to grant {spec.tenant} a licence for purpose {spec.purpose!r}",
         )]  # fmt: skip
-    reached = [_reach(licence, spec, product, jurisdiction, now) for licence in own]
+    reached = [_reach(licence, spec, product, jurisdiction, now, size_bytes) for licence in own]
     furthest = max(reached)
     if furthest is _Reached.ALLOWED:
         return []
     closest = [licence for licence, how_far in zip(own, reached, strict=True) if how_far is furthest]
+    if furthest is _Reached.SPENT:
+        return [_spent(spec, product, closest, size_bytes)]
     return [_licence_refusal(furthest, spec, product, closest, jurisdiction or "")]
 
 
-def _reach(licence: Licence, spec: JobSpec, product: Product, jurisdiction: str | None, now: float) -> _Reached:
+def _reach(licence: Licence, spec: JobSpec, product: Product, jurisdiction: str | None, now: float, size_bytes: int) -> _Reached:
     """The first check that a licence fails; without a jurisdiction any place counts as covered."""
     if _expired(licence, now):
         return _Reached.EXPIRED
@@ -196,6 +211,8 @@ def _reach(licence: Licence, spec: JobSpec, product: Product, jurisdiction: str 
         return _Reached.KIND
     if product.classification == "personal" and not licence.consent:
         return _Reached.CONSENT
+    if licence.runs_left == 0 or (licence.bytes_left is not None and licence.bytes_left < size_bytes):
+        return _Reached.SPENT
     if jurisdiction is not None and not covers(licence.jurisdictions, jurisdiction):
         return _Reached.JURISDICTION
     return _Reached.ALLOWED
@@ -226,6 +243,29 @@ def _licence_refusal(failed: _Reached, spec: JobSpec, product: Product, closest:
     message = f"{licence} does not cover {jurisdiction} (covers: {has})"
     remedy = f"run where it covers, or {ask} to grant jurisdiction {jurisdiction}"
     return Refusal(Rule.LICENCE_JURISDICTION, product.name, message, remedy)
+
+
+def _spent(spec: JobSpec, product: Product, closest: Sequence[Licence], size_bytes: int) -> Refusal:
+    """Of licences that are used up the one that has most left is told of."""
+    licence = max(closest, key=lambda one: (one.runs_left != 0, one.bytes_left or 0))
+    if licence.runs_left == 0:
+        message = f"licence {licence.id} for {product.name} has none of its {licence.runs} runs left that is not used or reserved"
+    else:
+        left, whole = size(licence.bytes_left or 0), f"{licence.gib:f} GiB"
+        message = f"licence {licence.id} for {product.name} has {left} of its {whole} left, and the job reads {size(size_bytes)}"
+    remedy = f"ask owner {product.owner} to grant {spec.tenant} more, or wait whether a job that has some reserved returns it"
+    return Refusal(Rule.LICENCE_SPENT, product.name, message, remedy)
+
+
+def _withdrawn(product: Product, versions: Iterable[ProductVersion]) -> list[Refusal]:
+    refusals = []
+    for version in versions:
+        if version.product == product.name and version.standing == "withdrawn":
+            why = f": {version.standing_reason}" if version.standing_reason else ""
+            message = f"{version.ref} was withdrawn by its owner{why}"
+            remedy = f"use a version that `cpn product show {product.name}` lists as offered, or ask owner {product.owner}"
+            refusals.append(Refusal(Rule.PRODUCT_WITHDRAWN, product.name, message, remedy))
+    return refusals
 
 
 def _use_refusals(spec: JobSpec, product: Product) -> Iterator[Refusal]:

@@ -18,6 +18,7 @@ Delivery = Literal["rows", "aggregates-only"]
 Mask = Literal["null", "hash", "year"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Standing = Literal["offered", "deprecated", "withdrawn"]
 # How far a cluster is secured, by its operator's word: 0 nothing is promised, 5 the most.
 SecurityLevel = Annotated[int, Field(ge=0, le=5)]
 LEAST_GROUP = 2
@@ -139,6 +140,8 @@ class ProductVersion(_Frozen):
     sha256: Sha256
     columns: tuple[Column, ...] = Field(strict=False)
     replicas: tuple[Replica, ...] = Field(strict=False, min_length=1)
+    standing: Standing = Field(default="offered", description="of a deprecated one plans warn, a withdrawn one starts nothing more")
+    standing_reason: str = Field(default="", exclude_if=lambda value: not value, description="why it is not offered any more")
 
     @property
     def ref(self) -> str:

@@ -103,8 +103,8 @@ def test_reasons_that_filters_give_are_reasons() -> None:
 
 def test_reasons_of_policy_are_rights_residency_and_money() -> None:
     assert {reason.label for reason in POLICY} == {
-        "licence_missing", "licence_expired", "licence_purpose", "licence_kind", "licence_consent", "licence_jurisdiction",
-        "product_purpose", "product_kind", "product_program", "product_disclosure",
+        "licence_missing", "licence_expired", "licence_purpose", "licence_kind", "licence_consent", "licence_spent",
+        "licence_jurisdiction", "product_withdrawn", "product_purpose", "product_kind", "product_program", "product_disclosure",
         "product_jurisdiction", "product_security", "product_copy",
         "job_jurisdiction", "job_cluster", "currency", "over_budget",
     }  # fmt: skip
