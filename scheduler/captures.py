@@ -22,7 +22,7 @@ from scheduler.engine.snapshot import Snapshot
 from scheduler.errors import CaptureError, PlanRejectedError
 from scheduler.notation import NotationError, noted, read, text_of
 
-FORMAT, VERSION = "cpn-capture", 1
+FORMAT, VERSION = "cpn-capture", 2
 # Time matters more than size while a server decides.
 COMPRESSION = 3
 

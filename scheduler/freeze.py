@@ -23,6 +23,7 @@ from scheduler.engine.speeds import Rate
 from scheduler.market import Market, read_market
 from scheduler.past import Past
 from scheduler.quotas import HALF_LIVES, ceiling, kept, layout, preemption_of, recent_use
+from scheduler.residency import ANYWHERE, NO_TERMS, DataTerms, Residence, residences, terms_of
 from scheduler.store import arrays, catalogue, evictions, fleet, jobs
 from scheduler.store.records import ClaimRecord, ClusterRecord, JobRecord, NodeRecord, QueueRecord, RunRecord, WindowRecord
 from scheduler.store.session import Connection
@@ -63,6 +64,7 @@ class Candidate:
     array: tuple[str, int] | None = None  # The array whose limit holds for it, and how many more of its tasks may start now.
     rates: tuple[Rate, ...] = ()  # How fast like jobs were, by which its ways were judged.
     disclosed: Disclosed | None = None  # What becomes of its statement, where an input's terms limit what is disclosed.
+    terms: DataTerms = NO_TERMS  # What its data asks for.
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Frozen:
     candidates: tuple[Candidate, ...]
     label_classes: tuple[tuple[tuple[str, str], ...], ...] = ()
     topology: Topology = USUAL_TOPOLOGY
+    residence_classes: tuple[Residence, ...] = ()
 
 
 def read_world(conn: Connection, now: float, half_life_s: float | None = None) -> World:
@@ -92,7 +95,7 @@ def judge_jobs(conn: Connection, world: World, waiting: Sequence[JobRecord], pas
     """Judge waiting jobs at every cluster, once for each class of like jobs."""
     specs = {job.id: job.parsed() for job in waiting}
     market = read_market(conn, list(specs.values()), (job_id for job_id, spec in specs.items() if spec.inputs))
-    known: dict[str, tuple[tuple[Way, ...], tuple[Rate, ...], Disclosed | None]] = {}
+    known: dict[str, tuple[tuple[Way, ...], tuple[Rate, ...], Disclosed | None, DataTerms]] = {}
     left = _array_limits(conn, waiting)
     candidates = []
     for job in waiting:
@@ -103,9 +106,10 @@ def judge_jobs(conn: Connection, world: World, waiting: Sequence[JobRecord], pas
         if key not in known:
             rates = past.rates(conn, spec)
             found = disclosed(spec, market.inputs(spec)) if limited else None
-            known[key] = judge_at(spec, market, world.clusters, world.now, rates, job.id), rates, found
-        ways, rates, found = known[key]
-        candidates.append(Candidate(job.id, job.sequence, spec, ways, left.get(job.array_id or ""), rates, found))
+            terms = terms_of(spec, market.inputs(spec), world.now)
+            known[key] = judge_at(spec, market, world.clusters, world.now, rates, job.id), rates, found, terms
+        ways, rates, found, terms = known[key]
+        candidates.append(Candidate(job.id, job.sequence, spec, ways, left.get(job.array_id or ""), rates, found, terms))
     return tuple(candidates)
 
 
@@ -137,9 +141,10 @@ def freeze(world: World, candidates: Sequence[Candidate], waits: Mapping[str, fl
     resources = ("cpu", "memory", *sorted(models | _models(candidates)))
     label_classes = sorted({_labels(job.spec) for job in candidates})
     wanted = topology if any(job.spec.placement.same for job in candidates) else None
+    homes = tuple(sorted({job.terms.residence for job in candidates} - {ANYWHERE}))
 
     def rows(ways: list[tuple[Candidate, Way]]) -> Jobs:
-        return _jobs(world, ways, resources, label_classes)
+        return _jobs(world, ways, resources, label_classes, homes)
 
     snapshot = Snapshot(
         resources=resources,
@@ -149,8 +154,9 @@ def freeze(world: World, candidates: Sequence[Candidate], waits: Mapping[str, fl
         jobs=rows([(job, job.ways[0]) for job in candidates]),
         further=_further(candidates, rows),
         windows=_windows(world, candidates),
+        residences=residences(homes, [cluster.spec for cluster in world.clusters]),
     )
-    return Frozen(world, _with_arrays(snapshot, candidates), tuple(candidates), tuple(label_classes), topology)
+    return Frozen(world, _with_arrays(snapshot, candidates), tuple(candidates), tuple(label_classes), topology, homes)
 
 
 def refreeze(frozen: Frozen, asked: Sequence[Candidate], keep: Sequence[int] = ()) -> Frozen:
@@ -168,16 +174,19 @@ def refreeze(frozen: Frozen, asked: Sequence[Candidate], keep: Sequence[int] = (
         label_ok = np.concatenate([nodes.label_ok, _carried(labels, fresh)]) if fresh else nodes.label_ok
         nodes = replace(nodes, label_ok=label_ok, group=frozen.topology.groups(homes, labels) if together else nodes.group)
     label_classes = (*frozen.label_classes, *fresh)
+    homes = (*frozen.residence_classes, *sorted({job.terms.residence for job in asked} - {ANYWHERE, *frozen.residence_classes}))
     candidates = (*(frozen.candidates[row] for row in keep), *asked)
 
     def rows(ways: list[tuple[Candidate, Way]]) -> Jobs:
-        return _jobs(world, ways, snapshot.resources, label_classes)
+        return _jobs(world, ways, snapshot.resources, label_classes, homes)
 
     jobs = joined_jobs(chosen_jobs(snapshot.jobs, keep), rows([(job, job.ways[0]) for job in asked]))
     further = joined_ways(only_ways(snapshot.further, keep), _further(asked, rows), len(keep))
     windows = _windows(world, candidates) if snapshot.windows else None
     snapshot = _with_arrays(replace(snapshot, nodes=nodes, jobs=jobs, further=further, windows=windows, elastic=None), candidates)
-    return replace(frozen, snapshot=snapshot, candidates=candidates, label_classes=label_classes)
+    if len(homes) > len(frozen.residence_classes):
+        snapshot = replace(snapshot, residences=residences(homes, [cluster.spec for cluster in world.clusters]))
+    return replace(frozen, snapshot=snapshot, candidates=candidates, label_classes=label_classes, residence_classes=homes)
 
 
 def node_rows(snapshot: Snapshot) -> dict[tuple[str, str], int]:
@@ -214,6 +223,7 @@ def _clusters(world: World, waits: Mapping[str, float]) -> Clusters:
         healthy=np.array([cluster.health is Health.HEALTHY for cluster in world.clusters], dtype=np.bool_),
         cordoned=np.array([cluster.cordon != "open" for cluster in world.clusters], dtype=np.bool_),
         wait_s=np.array([waits.get(cluster.name, USUAL_START_S) for cluster in world.clusters], dtype=np.float64),
+        level=np.array([cluster.spec.security_level for cluster in world.clusters], dtype=np.int64),
     )
 
 
@@ -303,9 +313,11 @@ def _layouts(world: World, index: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _jobs(
-    world: World, ways: Sequence[tuple[Candidate, Way]], resources: tuple[str, ...], label_classes: Sequence[tuple[tuple[str, str], ...]]
-) -> Jobs:
+    world: World, ways: Sequence[tuple[Candidate, Way]], resources: tuple[str, ...],
+    label_classes: Sequence[tuple[tuple[str, str], ...]], homes: Sequence[Residence],
+) -> Jobs:  # fmt: skip
     """A row for each of these ways to run jobs."""
+    home_index = {home: position for position, home in enumerate(homes)}
     queue_index = {queue.name: position for position, queue in enumerate(world.queues)}
     class_index = {labels: position for position, labels in enumerate(label_classes)}
     shape = (len(ways), len(world.clusters))
@@ -329,6 +341,10 @@ def _jobs(
         same=np.array([-1 if (level := job.spec.placement.same) is None else LEVELS.index(level) for job, _ in ways], dtype=np.int64),
         longer_s=np.array([job.spec.max_runtime * (way.slowdown - 1.0) for job, way in ways], dtype=np.float64),
         limit_s=np.array([job.spec.max_runtime for job, _ in ways], dtype=np.float64),
+        level=np.array([job.terms.level for job, _ in ways], dtype=np.int64),
+        residence=np.array([home_index.get(job.terms.residence, -1) for job, _ in ways], dtype=np.int64),
+        classification=np.array([job.terms.classification for job, _ in ways], dtype=np.int64),
+        cleared=np.array([job.terms.cleared for job, _ in ways], dtype=np.int64),
     )
 
 

@@ -15,6 +15,7 @@ from cluster.health import Health
 from scheduler.bells import agent_bell, job_bell
 from scheduler.engine.plan import Growth, Plan, Shrink
 from scheduler.engine.snapshot import Elastic
+from scheduler.engine.terms import within_terms
 from scheduler.freeze import Frozen, World, held_of, judge_jobs, node_rows, refreeze
 from scheduler.lifecycle import Cause, State
 from scheduler.past import Past
@@ -80,7 +81,7 @@ def _elastic(
     conn: Connection, frozen: Frozen, pairs: list[tuple[RunRecord, JobRecord]], nodes: Mapping[tuple[str, str], int], past: Past
 ) -> Elastic:  # fmt: skip
     world = frozen.world
-    asked = refreeze(frozen, judge_jobs(conn, world, [job for _, job in pairs], past)).snapshot
+    asked = within_terms(refreeze(frozen, judge_jobs(conn, world, [job for _, job in pairs], past)).snapshot)
     clusters = {item.name: row for row, item in enumerate(world.clusters)}
     most = asked.jobs.most.copy()
     for row, (run, job) in enumerate(pairs):

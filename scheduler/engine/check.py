@@ -20,12 +20,14 @@ from scheduler.engine.check_preempt import claim_faults, preemption_faults
 from scheduler.engine.check_promises import promise_faults
 from scheduler.engine.check_queues import quota_faults, with_all_below
 from scheduler.engine.check_sizes import size_faults
+from scheduler.engine.check_terms import term_faults
 from scheduler.engine.check_windows import window_faults
 from scheduler.engine.growth import growth_world
 from scheduler.engine.parts import shrunk
 from scheduler.engine.plan import Placement, Plan
 from scheduler.engine.reasons import Reason
 from scheduler.engine.snapshot import FIRST_ACCELERATOR, ROUNDING, Bools, Floats, Ints, Snapshot
+from scheduler.engine.terms import within_terms
 from scheduler.errors import PlanRejectedError
 
 
@@ -33,8 +35,9 @@ def check(snapshot: Snapshot, plan: Plan) -> None:
     """Raises PlanRejectedError with every broken invariant."""
     # Later rules look things up by the rows that earlier ones have proved to be there.
     faults = _answers(snapshot, plan) or _rows(snapshot, plan) or choice_faults(snapshot, plan)
+    faults = faults or term_faults(snapshot, plan)
     if not faults:
-        given = snapshot
+        given = snapshot = within_terms(snapshot)
         promised, snapshot = as_chosen(snapshot, (*plan.placements, *plan.promises)), as_chosen(snapshot, plan.placements)
         seats = _seats(plan)
         faults = [*_rules(snapshot, seats), *_capacity(snapshot, seats), *_queue_limits(snapshot, seats), *_unplaced(snapshot, plan)]

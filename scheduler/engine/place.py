@@ -30,10 +30,12 @@ from scheduler.engine.reasons import Reason
 from scheduler.engine.seating import Best, Room
 from scheduler.engine.shrink import shrink
 from scheduler.engine.snapshot import Ints, Snapshot
+from scheduler.engine.terms import within_terms
 
 
 def place(snapshot: Snapshot) -> Plan:
     """Decide on the jobs that wait, then on the gangs that may grow into what is left."""
+    snapshot = within_terms(snapshot)
     plan = _placed(snapshot)
     return replace(plan, growths=grow(snapshot, plan, _placed)) if snapshot.elastic is not None else plan
 

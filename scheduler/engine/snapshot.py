@@ -39,12 +39,17 @@ class Prefer(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """Members. `wait_s[C]`: usual time from placement to start there."""
+    """Members. `wait_s[C]`: usual time from placement to start there. `level[C]`: how far each is secured, 0 when left out."""
 
     names: tuple[str, ...]
     healthy: Bools
     cordoned: Bools
     wait_s: Floats
+    level: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.level) != len(self.names):
+            object.__setattr__(self, "level", np.zeros(len(self.names), dtype=np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +134,10 @@ class Jobs:
     task a job is, -1 for none, and `array_left[J]` how many more tasks of it may start now; left out, there is no such limit.
     `longer_s[J]` is how much longer the work is expected to take than on the fastest model that the job may use. `carbon_g[J, C]` are
     the grams of CO2 that it is estimated to emit there, NaN (also when left out) where nobody knows.
+
+    Terms of its data, from which plans are proved apart from `policy` (left out, there are none): `level[J]` is the least level of
+    security, `residence[J]` the row of the snapshot's `residences` that admits its clusters, -1 for any, `classification[J]` the greatest
+    class of its inputs, and `cleared[J]` the greatest that licences clear.
     """
 
     ids: tuple[str, ...]
@@ -151,9 +160,13 @@ class Jobs:
     limit_s: Floats = field(default_factory=lambda: np.zeros(0))
     longer_s: Floats = field(default_factory=lambda: np.zeros(0))
     carbon_g: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    level: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    residence: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    classification: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    cleared: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
-        for name, value in (("array", -1), ("array_left", 0)):
+        for name, value in (("array", -1), ("array_left", 0), ("level", 0), ("residence", -1), ("classification", 0), ("cleared", 0)):
             if len(getattr(self, name)) != len(self.workers):
                 object.__setattr__(self, name, np.full(len(self.workers), value, dtype=np.int64))
         if len(self.least) != len(self.workers):
@@ -310,6 +323,7 @@ class Snapshot:
     the `budget`, or may shrink, `claims` the room that is being made, and `elastic` what may grow. `mix` says what the room on devices is
     worth; without one, what waits does, and to shares alone.
     `later` are those jobs that may wait for a cheaper or cleaner hour, of which at most `waits` may do so; that takes `running` too.
+    `residences[K, C]`: which clusters lie where the data of some jobs may be processed (see Jobs).
     """
 
     resources: tuple[str, ...]
@@ -330,3 +344,4 @@ class Snapshot:
     later: tuple[Later, ...] = ()
     waits: int = 0
     elastic: Elastic | None = None
+    residences: Bools = field(default_factory=lambda: np.zeros((0, 0), dtype=np.bool_))

@@ -164,7 +164,7 @@ def test_differences_of_documents_are_found_in_order() -> None:
         (gzip.compress(b"not json\n", mtime=0), "line 1: this is no captured decision"),
         (gzip.compress(b"[]\n", mtime=0), "line 1: this is no captured decision"),
         (gzip.compress(b'{"format": "other", "version": 1}\n', mtime=0), "line 1: this is no captured decision"),
-        (_line() + _line(version=2), "line 2: format version 2, and this cpn reads 1; replay it with the cpn that captured it"),
+        (_line() + _line(version=1), "line 2: format version 1, and this cpn reads 2; replay it with the cpn that captured it"),
         (_line(snapshot={"of": "Snapshot", "fields": {"moon": 1}}), "line 1: .*no field moon"),
         (_line(snapshot=None), "line 1: .*a Snapshot belongs here"),
         (_line(sequence="x"), "line 1: is not whole"),
