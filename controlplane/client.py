@@ -5,8 +5,9 @@ Synchronous, one connection pool, safe to share between threads (`transport`). E
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -161,8 +162,9 @@ class Client(Transport):
     def replace_terms(self, product: Product) -> ProductView:
         return self._ask(ProductView, "PUT", _product(product.name), product)
 
-    def products(self) -> Page[ProductView]:
-        return self._all(ProductView, "/products")
+    def products(self, wanted: Mapping[str, Any] = MappingProxyType({})) -> Page[ProductView]:
+        """The catalogue, or what of it is wanted: search, owner, classification, max_price."""
+        return self._all(ProductView, "/products", **wanted)
 
     def product(self, name: str) -> ProductView:
         return self._ask(ProductView, "GET", _product(name))

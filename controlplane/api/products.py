@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from controlplane.api import views
@@ -23,9 +23,12 @@ from scheduler.store import access, audit, catalogue, fleet
 from scheduler.store.session import Transaction
 from scheduler.uses import revoke
 from workloads.catalogue.licence import Licence
-from workloads.catalogue.product import Column, Product, ProductVersion, Standing, column_faults
+from workloads.catalogue.product import Classification, Column, Product, ProductVersion, Standing, column_faults
 from workloads.catalogue.publishing import Described, describe, difference
-from workloads.errors import WorkloadError
+from workloads.catalogue.searching import Wanted
+from workloads.errors import UnitError, WorkloadError
+from workloads.resources import Money
+from workloads.spec import Name
 
 router = APIRouter(tags=["products"])
 THERE: dict[int | str, dict[str, Any]] = {200: {"model": ProductView, "description": "It was there with the same terms"}}
@@ -55,12 +58,22 @@ async def create_product(product: Product, principal: Operator, plane: Plane, re
 
 
 @router.get("/products")
-async def list_products(_principal: Reader, plane: Plane, cursor: Cursor = None, limit: Limit = 100) -> Page[ProductView]:
-    """The catalogue, by name."""
+async def list_products(
+    _principal: Reader, plane: Plane, search: Annotated[str, Query(max_length=200)] = "", owner: Name | None = None,
+    classification: Classification | None = None,
+    max_price: Annotated[str, Query(max_length=40, description="like 0.50 CNY")] = "",
+    cursor: Cursor = None, limit: Limit = 100,
+) -> Page[ProductView]:  # fmt: skip
+    """The catalogue, by name: what has all words of `search` in its name, owner or description, and charges no more than `max_price`
+    for a run, a GiB or anything else."""
+    try:
+        wanted = Wanted(search, owner, classification, Money.parse(max_price) if max_price else None)
+    except UnitError as error:
+        raise InvalidError((Problem("max_price", "amount", str(error)),)) from error
 
     def work() -> list[ProductView]:
         with plane.store.read() as conn:
-            found = catalogue.list_products(conn, limit=1_000_000)
+            found = [(product, at) for product, at in catalogue.list_products(conn, limit=1_000_000) if wanted.suits(product)]
             versions = catalogue.versions_of(conn, [product.name for product, _ in found])
         by_product: dict[str, list[ProductVersion]] = {}
         for version in sorted(versions.values(), key=lambda item: item.version):

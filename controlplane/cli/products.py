@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from workloads.catalogue.product import Product
 
 app = group()
+Classification = Literal["public", "internal", "restricted", "personal"]
 _MASKS = {"null": "left empty", "hash": "hashed", "year": "only the year"}
 
 
@@ -78,10 +79,18 @@ def _published(view: ProductView) -> None:
 
 
 @app.command("list")
-def list_products(context: typer.Context, output: Output = "table") -> None:
-    """The catalogue."""
+def list_products(
+    context: typer.Context,
+    search: Annotated[str, typer.Option(metavar="TEXT", help="Words of the name, the owner or the description.")] = "",
+    owner: Annotated[str, typer.Option(metavar="NAME", help="Only of this owner.")] = "",
+    classification: Annotated[Classification | None, typer.Option("--class", "--classification", help="Only of this class.")] = None,
+    max_price: Annotated[str, typer.Option(metavar="PRICE", help='Charging no more than that for anything, like "0.50 CNY".')] = "",
+    output: Output = "table",
+) -> None:
+    """The catalogue, or what of it is looked for."""
+    asked = {"search": search, "owner": owner, "classification": classification or "", "max_price": max_price}
     with connect(context) as client:
-        show(client.products(), output, _table)
+        show(client.products({key: value for key, value in asked.items() if value}), output, _table)
 
 
 def _table(page: Page[ProductView]) -> None:

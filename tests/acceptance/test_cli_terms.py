@@ -81,3 +81,11 @@ def test_a_statement_that_tells_too_much_is_refused_and_one_about_groups_is_rewr
     job_id = acme("job", "submit", "-f", groups, "--wait", "-o", "json").document["id"]
     assert why in acme("job", "show", job_id).out
     assert acme("job", "show", job_id, "-o", "json").document["rewritten"] == [why]
+
+
+def test_the_catalogue_is_searched_by_words_owner_class_and_price(market: Market) -> None:
+    operator = market.operator
+    rows = operator("product", "list", "--search", "flights", "--owner", "nyc", "--class", "restricted", "--max-price", "0.50 CNY").table()
+    assert [row["NAME"] for row in rows] == ["nyc/flights"]
+    assert "nyc/flights" not in operator("product", "list", "--max-price", "0.10 CNY").out
+    assert "write it like 5.00 CNY" in operator("product", "list", "--max-price", "cheap", status=2).err

@@ -154,3 +154,18 @@ def test_data_that_may_not_be_copied_is_processed_where_it_lies(market: Network,
     answer = market.operator.post("/jobs", json=reads(placement={"clusters": ["gz"]}))
     assert (answer.status_code, [item["reason"] for item in answer.json()["errors"]]) == (403, ["product_copy", "job_cluster"])
     assert "run at sh, which holds it" in answer.text
+
+
+def test_the_catalogue_is_searched(market: Network) -> None:
+    for name, more in (("trains", {"owner": "rail", "description": "Delays of trains"}), ("flights", {"price": {"per_run": "0.50 CNY"}})):
+        market.ok(market.operator.post("/products", json={**PRODUCT, "name": f"nyc/{name}", **more}))
+
+    def found(**wanted: str) -> list[str]:
+        return [item["product"]["name"] for item in market.ok(market.operator.get("/products", params=wanted))["items"]]
+
+    assert found() == ["nyc/flights", "nyc/trains"]
+    assert found(search="DELAYS") == found(owner="rail") == found(max_price="0.40 CNY") == ["nyc/trains"]
+    assert found(max_price="0.50 CNY", classification="restricted", owner="nyc") == ["nyc/flights"]
+    assert found(classification="public") == []
+    assert "write it like 5.00 CNY" in faults(market.operator.get("/products", params={"max_price": "cheap"}))["max_price"]
+    assert faults(market.operator.get("/products", params={"classification": "secret"}))
