@@ -273,6 +273,8 @@ def submit_batch(
             answers.append(_take(tx, changes, reservations, known, offer, submitted_by, now))
         except (ConflictError, InvalidError, RefusedError) as error:
             answers.append(error)
+            if isinstance(error, RefusedError):
+                changes.act(acts.refused(offer.spec, error.problems, submitted_by, now))
     changes.write()
     reservations.write()
     if any(isinstance(answer, Admitted) and answer.new for answer in answers):

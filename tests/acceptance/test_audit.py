@@ -138,6 +138,17 @@ def test_refusals_by_policy_are_written_down_however_a_job_comes(market: Network
     assert [item["reason"] for item in first.parsed()["problems"]] == ["licence_missing"]
 
 
+def test_who_comes_too_late_for_the_last_run_of_a_licence_is_written_down(market: Network, tmp_path: Path) -> None:
+    publish(market, table(tmp_path), jurisdictions=["CN-SH"])
+    grant(market, runs=1)
+    market.ok(market.operator.post("/clusters/sh:cordon"))
+    before = rows(market)[-1].sequence
+    verdict = market.ok(market.operator.post("/jobs:batch", json={"items": [{"job": reads(name="one")}, {"job": reads(name="two")}]}))
+    assert [item["verdict"] for item in verdict["items"]] == ["accepted", "refused"]
+    assert told(market, before) == [("job.admitted", verdict["items"][0]["id"]), ("job.refused", "two")]
+    assert [item["reason"] for item in rows(market)[-1].parsed()["problems"]] == ["licence_spent"]
+
+
 def test_an_array_is_admitted_and_withdrawn_as_one(market: Network, tmp_path: Path) -> None:
     publish(market, table(tmp_path))
     grant(market)

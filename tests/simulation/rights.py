@@ -130,7 +130,7 @@ class Market:
         licence = Licence(
             id=f"lic-{self._numbers:03}", tenant=self.random.choice(TENANTS), product=_name(self.random.randrange(PRODUCTS)),
             purposes=tuple(self.random.sample(PURPOSES, 2)), jurisdictions=self.random.choice(JURISDICTIONS),
-            expires_at=None if ends is None else datetime.fromtimestamp(now + ends, UTC),
+            expires_at=None if ends is None else datetime.fromtimestamp(now + ends, UTC), runs=self.random.choice([None, None, None, 1, 3]),
         )  # fmt: skip
         self.store.write(lambda tx: self._granted(tx, licence, now))
 
@@ -182,7 +182,9 @@ class Market:
         spec = jobs.get_job(conn, job_id).parsed()
         names = {ref.partition("@")[0] for ref in spec.inputs.values()}
         known, grants = catalogue.products_named(conn, names), catalogue.licences_of(conn, [spec.tenant], names)
-        inputs = [(product, grants.get((spec.tenant, name), ())) for name, product in known.items()]
+        # What it uses of a licence was reserved for it, and is not left.
+        held = {name: [licence.as_reserved() for licence in grants.get((spec.tenant, name), ())] for name in known}
+        inputs = [(product, held[name]) for name, product in known.items()]
         versions = [version for ref, version in catalogue.versions_of(conn, names).items() if ref in spec.inputs.values()]
         refusals = judge(
             spec, inputs, cluster=cluster, jurisdiction=PLACES[cluster], now=now, security_level=LEVELS[cluster], versions=versions
