@@ -46,7 +46,7 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     made = Server()
-    monkeypatch.setattr(prefetch, "read_market", lambda _conn, _specs: made.market)
+    monkeypatch.setattr(prefetch, "read_market", lambda _conn, _specs, _holders: made.market)
     monkeypatch.setattr(prefetch.fleet, "list_clusters", lambda _conn: made.clusters)
     return made
 
