@@ -6,49 +6,27 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, delete, text, update
+from sqlalchemy import delete, update
 
 from scheduler.chain import GENESIS, Act, AuditRow, Verifier
 from scheduler.store import audit
 from scheduler.store.audit import Entry, Wanted
 from scheduler.store.changes import Changes
-from scheduler.store.migrate import migrate
 from scheduler.store.session import Connection, Store, StoreUnavailableError, Transaction
 from scheduler.store.tables import audit as audit_table
-from tests.postgres import postgres
+from tests.contract import test_store as suite
+from tests.contract.test_store import postgres_url, url
 from tests.records import job_spec, run
 
+__all__ = ["postgres_url", "url"]
 NOW = 1_800_000_000.0
-
-
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    with postgres() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'cpn.sqlite'}"
-    found: str = request.getfixturevalue("postgres_url")
-    engine = create_engine(found)
-    with engine.begin() as conn:
-        conn.execute(text("DROP SCHEMA public CASCADE"))
-        conn.execute(text("CREATE SCHEMA public"))
-    engine.dispose()
-    return found
 
 
 @pytest.fixture
 def store(url: str) -> Iterator[Store]:
-    opened = Store(url)
-    migrate(opened)
-    yield opened
-    opened.close()
+    yield from suite.store.__wrapped__(url)  # type: ignore[attr-defined]
 
 
 def entry(number: int = 1, *, act: Act = Act.JOB_ADMITTED, tenant: str = "acme", products: tuple[str, ...] = ("a/b",)) -> Entry:
