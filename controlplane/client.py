@@ -35,6 +35,7 @@ from controlplane.api.schemas import (
     ProgressView,
     ResultView,
     RevokedLicence,
+    SampleView,
     StandingRequest,
     TargetRequest,
     TargetView,
@@ -168,6 +169,10 @@ class Client(Transport):
 
     def product(self, name: str) -> ProductView:
         return self._ask(ProductView, "GET", _product(name))
+
+    def sample(self, name: str, rows: int) -> SampleView:
+        """First rows of a product. Raises RequestFailedError where its terms do not allow that."""
+        return self._ask(SampleView, "GET", f"{_product(name)}/sample?rows={rows}", answer_s=LONG_ANSWER_S)
 
     def publish_version(self, name: str, request: VersionRequest) -> ProductVersion:
         return self._ask(ProductVersion, "POST", f"{_product(name)}/versions", request, answer_s=LONG_ANSWER_S)

@@ -188,6 +188,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
             }
         ],
     },
+    "SampleView": {"version": "nyc-open-data/flights@1", "preview": _PREVIEW},
     "ResultView": {
         "job_id": "job-7k2mznq4wv3x", "run_id": "job-7k2mznq4wv3x-1", "preview": _PREVIEW,
         "files": [{"name": "result.parquet", "size_bytes": 912, "sha256": _VERSION["sha256"]}],

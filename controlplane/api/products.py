@@ -13,7 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from controlplane.api import views
 from controlplane.api.auth import Operator, Plane, Reader
 from controlplane.api.paging import Cursor, Limit, page_of
-from controlplane.api.schemas import LicenceRequest, Page, ProductView, RevokedLicence, StandingRequest, VersionRequest
+from controlplane.api.schemas import LicenceRequest, Page, ProductView, RevokedLicence, SampleView, StandingRequest, VersionRequest
+from controlplane.samples import MOST_ROWS, sample
 from controlplane.wiring import ControlPlane
 from scheduler import acts
 from scheduler.bells import CYCLE
@@ -89,6 +90,25 @@ async def list_products(
 async def get_product(owner: str, name: str, _principal: Reader, plane: Plane) -> ProductView:
     """One product with its versions."""
     return await run_in_threadpool(_view, plane, f"{owner}/{name}")
+
+
+@router.get("/products/{owner}/{name}/sample")
+async def show_sample(
+    owner: str, name: str, _principal: Reader, plane: Plane, rows: Annotated[int, Query(ge=1, le=MOST_ROWS)] = 10
+) -> SampleView:
+    """The first rows of its newest version, where its terms allow that: without hidden columns, and masked."""
+
+    def work() -> SampleView:
+        with plane.store.read() as conn:
+            product = catalogue.get_product(conn, f"{owner}/{name}")
+            versions = list(catalogue.versions_of(conn, [product.name]).values())
+        try:
+            version, preview = sample(product, versions, rows)
+        except WorkloadError as error:
+            raise InvalidError((Problem("replicas", "data", str(error)),)) from error
+        return SampleView(version=version.ref, preview=preview)
+
+    return await run_in_threadpool(work)
 
 
 @router.put("/products/{owner}/{name}")

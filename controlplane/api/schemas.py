@@ -112,6 +112,13 @@ class ProductView(Answer):
     created_at: datetime
 
 
+class SampleView(Answer):
+    """First rows of a product, as its terms let the catalogue show them; `preview.total_rows` is how many the version has."""
+
+    version: str
+    preview: Preview
+
+
 class TokenRequest(Asked):
     """A new token. A buyer's is bound to a tenant, an agent's and a join token to a cluster; a join token lasts an hour by default."""
 

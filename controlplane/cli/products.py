@@ -179,6 +179,20 @@ def _left(left: int | None, granted: int | None, shown: Callable[[int], str]) ->
     return None if left is None or granted is None else f"{shown(left)} of {shown(granted)}"
 
 
+@app.command("sample")
+def sample(
+    context: typer.Context,
+    name: ProductName,
+    rows: Annotated[int, typer.Option(min=1, max=50, help="How many.")] = 10,
+    output: Output = "table",
+) -> None:
+    """The first rows of a product, where its terms allow that: without hidden columns, and masked."""
+    from controlplane.cli.results import print_preview
+
+    with connect(context) as client:
+        show(client.sample(name, rows), output, lambda found: print_preview(found.preview, ""))
+
+
 @app.command("grant")
 def grant(
     context: typer.Context,

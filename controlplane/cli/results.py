@@ -46,14 +46,14 @@ def _say_where(place: ResultPlace) -> None:
         say(f"in {place.url}" if place.state == "stored" else f"on the way to {place.url}")
 
 
-def print_preview(preview: Preview) -> None:
-    """The first rows of a table."""
+def print_preview(preview: Preview, rest: str = "; all with --format csv") -> None:
+    """The first rows of a table; `rest` says how more are had."""
     numeric = [any(word in kind for word in ("INT", "DOUBLE", "FLOAT", "DECIMAL")) and "[" not in kind for kind in preview.types]
     headers = [f">{name}" if right else name for name, right in zip(preview.columns, numeric, strict=True)]
     grid(headers, [[_value(value) for value in row] for row in preview.rows], none="no rows")
     left = preview.total_rows - len(preview.rows)
     rows = "1 row" if preview.total_rows == 1 else f"{preview.total_rows:,} rows"
-    say(rows + (f", the first {len(preview.rows)} shown; all with --format csv" if left > 0 else ""))
+    say(rows + (f", the first {len(preview.rows)} shown{rest}" if left > 0 else ""))
 
 
 def _value(value: object) -> Cell:

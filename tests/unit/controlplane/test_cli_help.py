@@ -24,7 +24,7 @@ COMMANDS = """
 up serve migrate agent demo capacity simulate capture replay statement usage
 cluster: register token manifest start-local stop-local doctor list show change cordon uncordon drain remove
 node: list
-product: publish list show grant revoke deprecate withdraw
+product: publish list show sample grant revoke deprecate withdraw
 queue: change create list show
 tenant: create change show list
 maintenance: create list remove
