@@ -248,6 +248,7 @@ class RayBackend:
 
     def _know_nodes(self) -> None:
         self._pool.know(self._nodes.values())
+        self._line.know(self._nodes.values())
         self._waiting.know(self._nodes.values())
 
     async def _include_supervisors(self, names: list[str]) -> list[str]:

@@ -54,7 +54,7 @@ class SqlAttempt(Attempt):
         if not await self._is_wanted():
             self._end_unbegun()
         elif self.run.nodes[0] not in self._nodes:
-            self._end_rank(0, "lost", "lost", f"node {self.run.nodes[0]} is not part of the cluster any more")
+            self._end_by_node()
         else:
             await self._run_new()
 
@@ -144,6 +144,14 @@ class SqlAttempt(Attempt):
             self._be_over()
         else:
             self._be_over(error)
+
+    def node_gone(self) -> None:
+        """It waited for a worker of a node that is not there any more."""
+        self._end_by_node()
+        self._be_over()
+
+    def _end_by_node(self) -> None:
+        self._end_rank(0, "lost", "lost", f"node {self.run.nodes[0]} is not part of the cluster any more")
 
     def _be_over(self, error: Exception | None = None) -> None:
         if self._over.done():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -49,6 +49,9 @@ class Statement(Protocol):
     def broke(self, error: Exception) -> None:
         """The worker is gone or failed, or none can be had."""
 
+    def node_gone(self) -> None:
+        """Its node is no part of the cluster any more, and it was not begun there."""
+
 
 @dataclass(eq=False)
 class Place:
@@ -85,6 +88,14 @@ class SqlLine:
         self._lines.setdefault(node.node_id, _Line()).waiting.append(place)
         self.deal(node.node_id)
         return place
+
+    def know(self, nodes: Iterable[RayNode]) -> None:
+        """The nodes that live now. Who waits for another one is told: Ray may take minutes to say that nothing can be started there."""
+        living = {node.node_id for node in nodes}
+        for node_id in sorted(self._lines.keys() - living):
+            waiting = self._lines[node_id].waiting
+            while waiting:
+                waiting.popleft().statement.node_gone()
 
     def leave(self, place: Place) -> None:
         """Wait no more."""

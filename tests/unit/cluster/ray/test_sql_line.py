@@ -233,3 +233,19 @@ async def test_runs_that_are_to_be_forgotten_are_forgotten_together(tmp_path: Pa
     await asyncio.gather(*(attempt.discard() for attempt in attempts))
     await attempts[0].discard()
     assert place.workers[0].forgotten == [[attempt.run.run_id for attempt in attempts]]
+
+
+@virtual
+async def test_who_waits_for_a_node_that_is_gone_is_lost_at_once(tmp_path: Path) -> None:
+    line = Line(tmp_path, workers=0)
+    line.may_live.clear()  # Ray is still trying to start a worker there.
+    attempts = line.begin("SELECT 1", "SELECT 2")
+    await asyncio.sleep(PATIENCE_S)
+    line.line.know([NODE])
+    await asyncio.sleep(PATIENCE_S)
+    assert not line.events
+    began = asyncio.get_running_loop().time()
+    line.line.know([])
+    assert await line.ends(attempts) == ["lost", "lost"]
+    assert asyncio.get_running_loop().time() - began < 1.0
+    assert {event.message for event in line.events.values()} == {"node node is not part of the cluster any more"}
